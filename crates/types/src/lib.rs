@@ -1,1 +1,23 @@
+//! The nouns everything else speaks: ids, secrets, states, sizes, policies.
+//!
+//! Pure: no I/O, no tasks, no knowledge of any wire or table. A value that exists here is valid; parsing happens once, at the
+//! door, through `FromStr`.
 
+mod egress;
+mod id;
+mod reason;
+mod resources;
+mod secret;
+mod template_ref;
+mod time;
+
+pub use egress::Egress;
+pub use id::{ApiKey, ApiKeyHash, BuildId, IdError, SandboxId, TeamId, TemplateId};
+pub use reason::{EndReason, Ending, UnknownReason};
+pub use resources::Resources;
+pub use secret::Secret;
+pub use template_ref::{TemplateRef, TemplateRefError};
+pub use time::{Clock, SystemClock, Timestamp};
+
+/// The port on which `envd` listens in every sandbox; both SDKs hard-code it.
+pub const ENVD_PORT: u16 = 49983;
