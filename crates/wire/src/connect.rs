@@ -10,7 +10,7 @@ mod envelope;
 mod stream;
 
 pub use call::{Call, client_stream, server_stream, unary};
-pub use client::{Client, Transport};
+pub use client::{Answer, Client, Transport};
 pub use code::{Code, RpcError};
 pub use stream::{Messages, Sink};
 

@@ -14,7 +14,7 @@ use tokio::{
 
 use crate::{
     body::{Body, BoxError, from_incoming},
-    connect::Transport,
+    connect::{Answer, Transport},
 };
 
 /// HTTP/1.1 to a base address, one connection for each request.
@@ -36,7 +36,7 @@ impl Http {
 }
 
 impl Transport for Http {
-    fn send(&self, request: Request<Body>) -> Pin<Box<dyn Future<Output = Result<Response<Body>, BoxError>> + Send + '_>> {
+    fn send(&self, request: Request<Body>) -> Answer<'_> {
         Box::pin(async move {
             let host = self.base.host().unwrap_or_default().trim_start_matches('[').trim_end_matches(']');
             let stream = TcpStream::connect((host, self.base.port_u16().unwrap_or(80))).await?;
@@ -152,7 +152,7 @@ where
 }
 
 impl Transport for Pipe {
-    fn send(&self, mut request: Request<Body>) -> Pin<Box<dyn Future<Output = Result<Response<Body>, BoxError>> + Send + '_>> {
+    fn send(&self, mut request: Request<Body>) -> Answer<'_> {
         Box::pin(async move {
             let path = request.uri().path_and_query().cloned().unwrap_or(PathAndQuery::from_static("/"));
             *request.uri_mut() = Uri::builder().scheme("http").authority("node").path_and_query(path).build()?;

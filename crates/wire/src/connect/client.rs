@@ -13,10 +13,13 @@ use super::{
 };
 use crate::body::{self, Body, BoxError};
 
+/// The head of an answer, when it comes.
+pub type Answer<'a> = Pin<Box<dyn Future<Output = Result<Response<Body>, BoxError>> + Send + 'a>>;
+
 /// What carries a request to the other side.
 pub trait Transport: Send + Sync {
     /// Sends it and waits for the head of the answer.
-    fn send(&self, request: Request<Body>) -> Pin<Box<dyn Future<Output = Result<Response<Body>, BoxError>> + Send + '_>>;
+    fn send(&self, request: Request<Body>) -> Answer<'_>;
 }
 
 /// Calls methods over a transport. Cheap to clone.

@@ -312,6 +312,7 @@ pub mod watch_dir_response {
 
     /// The choices of `event`.
     #[derive(Clone, PartialEq, prost::Oneof, serde::Serialize, serde::Deserialize)]
+    #[allow(clippy::large_enum_variant)]
     pub enum Event {
         /// `start`.
         #[prost(message, tag = "1")]

@@ -425,6 +425,7 @@ pub mod watch_response {
 
     /// The choices of `event`.
     #[derive(Clone, PartialEq, prost::Oneof, serde::Serialize, serde::Deserialize)]
+    #[allow(clippy::large_enum_variant)]
     pub enum Event {
         /// `snapshot`.
         #[prost(message, tag = "1")]

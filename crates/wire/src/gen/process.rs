@@ -209,6 +209,7 @@ pub mod process_event {
     pub mod data_event {
         /// The choices of `output`.
         #[derive(Clone, PartialEq, prost::Oneof, serde::Serialize, serde::Deserialize)]
+        #[allow(clippy::large_enum_variant)]
         pub enum Output {
             /// `stdout`.
             #[prost(bytes = "bytes", tag = "1")]
@@ -259,6 +260,7 @@ pub mod process_event {
 
     /// The choices of `event`.
     #[derive(Clone, PartialEq, prost::Oneof, serde::Serialize, serde::Deserialize)]
+    #[allow(clippy::large_enum_variant)]
     pub enum Event {
         /// `start`.
         #[prost(message, tag = "1")]
@@ -312,6 +314,7 @@ pub struct ProcessInput {
 pub mod process_input {
     /// The choices of `input`.
     #[derive(Clone, PartialEq, prost::Oneof, serde::Serialize, serde::Deserialize)]
+    #[allow(clippy::large_enum_variant)]
     pub enum Input {
         /// `stdin`.
         #[prost(bytes = "bytes", tag = "1")]
@@ -363,6 +366,7 @@ pub mod stream_input_request {
 
     /// The choices of `event`.
     #[derive(Clone, PartialEq, prost::Oneof, serde::Serialize, serde::Deserialize)]
+    #[allow(clippy::large_enum_variant)]
     pub enum Event {
         /// `start`.
         #[prost(message, tag = "1")]
@@ -453,6 +457,7 @@ pub struct ProcessSelector {
 pub mod process_selector {
     /// The choices of `selector`.
     #[derive(Clone, PartialEq, prost::Oneof, serde::Serialize, serde::Deserialize)]
+    #[allow(clippy::large_enum_variant)]
     pub enum Selector {
         /// `pid`.
         #[prost(uint32, tag = "1")]
