@@ -81,9 +81,11 @@ impl<M: Message> Sink<M> {
     }
 }
 
+type Handler = Pin<Box<dyn Future<Output = Result<(), RpcError>> + Send>>;
+
 /// The body of a server stream: polls the handler and hands out what it sends, so that a client that goes takes the handler along.
 pub(crate) struct StreamBody {
-    handler: Option<Pin<Box<dyn Future<Output = Result<(), RpcError>> + Send>>>,
+    handler: Option<Handler>,
     queue: mpsc::Receiver<Result<Bytes, RpcError>>,
     end: Option<Result<(), RpcError>>,
     done: bool,
