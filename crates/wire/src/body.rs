@@ -70,6 +70,11 @@ impl Sender {
         let _ = self.0.blocking_send(Err(error));
     }
 
+    /// Whether the reader has taken every chunk, and waits for the next.
+    pub fn is_idle(&self) -> bool {
+        self.0.capacity() == self.0.max_capacity()
+    }
+
     /// Resolves when nobody reads any more.
     pub async fn closed(&self) {
         self.0.closed().await;

@@ -59,13 +59,14 @@ async fn exchange(stream: TcpStream, authority: &str, mut request: Request<Body>
         request.headers_mut().insert(header::HOST, HeaderValue::from_str(authority)?);
     }
     let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
-    let mut connection = Box::pin(connection);
-    let response = tokio::select! {
-        response = sender.send_request(request) => response?,
-        closed = &mut connection => return Err(closed.err().map_or_else(|| "the connection closed".into(), BoxError::from)),
+    let (mut response, mut connection) = (std::pin::pin!(sender.send_request(request)), Box::pin(connection));
+    let (response, connection) = tokio::select! {
+        response = &mut response => (response?, Some(connection)),
+        // The answer may have come with the close.
+        closed = &mut connection => (response.await.map_err(|e| closed.err().unwrap_or(e))?, None),
     };
     // The response body drives the connection: no task outlives whoever reads it.
-    Ok(response.map(|incoming| Driven { body: from_incoming(incoming), connection: Some(connection) }.boxed_unsync()))
+    Ok(response.map(|incoming| Driven { body: from_incoming(incoming), connection }.boxed_unsync()))
 }
 
 struct Driven<C> {

@@ -344,7 +344,11 @@ fn message(m: &Message, scope: &str, names: &Names, out: &mut String) -> Result<
     for (name, members) in &m.oneofs {
         let tags: Vec<String> = members.iter().map(|f| f.tag.to_string()).collect();
         let ty = self::camel(name, true);
-        writeln!(out, "/// At most one of these.\n#[prost(oneof = \"{module}::{ty}\", tags = \"{}\")]\n#[serde(flatten)]", tags.join(", "))?;
+        writeln!(
+            out,
+            "/// At most one of these.\n#[prost(oneof = \"{module}::{ty}\", tags = \"{}\")]\n#[serde(flatten)]",
+            tags.join(", ")
+        )?;
         writeln!(out, "pub {name}: Option<{module}::{ty}>,")?;
     }
     out.push_str("}\n\n");
@@ -355,7 +359,11 @@ fn message(m: &Message, scope: &str, names: &Names, out: &mut String) -> Result<
     items(&m.items, &inner, names, out)?;
     for (name, members) in &m.oneofs {
         let doc = format!("/// The choices of `{name}`.\n");
-        writeln!(out, "{doc}#[derive(Clone, PartialEq, prost::Oneof, serde::Serialize, serde::Deserialize)]\n#[allow(clippy::large_enum_variant)]\npub enum {} {{", camel(name, true))?;
+        writeln!(
+            out,
+            "{doc}#[derive(Clone, PartialEq, prost::Oneof, serde::Serialize, serde::Deserialize)]\n#[allow(clippy::large_enum_variant)]\npub enum {} {{",
+            camel(name, true)
+        )?;
         for field in members {
             let shape = Shape::of(field, &inner, names)?;
             let prost = shape.prost.trim_end_matches(", optional");
@@ -383,11 +391,9 @@ impl Shape {
         const SKIP: &str = ", skip_serializing_if = \"crate::json::is_default\"";
         let lenient = |f: &str| format!(", deserialize_with = \"crate::json::{f}\"{SKIP}");
         let (rust, prost, serde) = match field.ty.as_str() {
-            "string,string" => (
-                "std::collections::BTreeMap<String, String>".into(),
-                "btree_map = \"string, string\"".into(),
-                lenient("or_default"),
-            ),
+            "string,string" => {
+                ("std::collections::BTreeMap<String, String>".into(), "btree_map = \"string, string\"".into(), lenient("or_default"))
+            }
             "string" => ("String".to_owned(), "string".to_owned(), lenient("or_default")),
             "bool" => ("bool".into(), "bool".into(), lenient("or_default")),
             "double" => ("f64".into(), "double".into(), lenient("or_default")),
@@ -411,9 +417,15 @@ impl Shape {
         };
         let absent = ", skip_serializing_if = \"Option::is_none\"".to_owned();
         Ok(match (field.label, prost == "message") {
-            (Label::Repeated, _) => Self { rust: format!("Vec<{rust}>"), prost: format!("{prost}, repeated"), serde: lenient("or_default") },
+            (Label::Repeated, _) => {
+                Self { rust: format!("Vec<{rust}>"), prost: format!("{prost}, repeated"), serde: lenient("or_default") }
+            }
             (Label::Plain, true) | (Label::Optional, _) => {
-                ensure!(matches!(prost.as_str(), "message" | "string" | "bool" | "int32" | "uint32"), "optional {} is not supported", field.ty);
+                ensure!(
+                    matches!(prost.as_str(), "message" | "string" | "bool" | "int32" | "uint32"),
+                    "optional {} is not supported",
+                    field.ty
+                );
                 Self { rust: format!("Option<{rust}>"), prost: format!("{prost}, optional"), serde: absent }
             }
             _ => Self { rust, prost, serde },
@@ -461,7 +473,11 @@ fn camel(name: &str, upper: bool) -> String {
     for (i, word) in name.split('_').enumerate() {
         let mut chars = word.chars();
         let first = chars.next();
-        if i > 0 || upper { out.extend(first.map(|c| c.to_ascii_uppercase())) } else { out.extend(first) }
+        if i > 0 || upper {
+            out.extend(first.map(|c| c.to_ascii_uppercase()))
+        } else {
+            out.extend(first)
+        }
         out.push_str(&if upper { chars.as_str().to_lowercase() } else { chars.as_str().into() });
     }
     out

@@ -1,0 +1,36 @@
+# What a person types. The work is in scripts/ and `cargo xtask`.
+SHELL := /bin/bash -euo pipefail
+PREFIX ?= /usr/local
+LOG := target/test.log
+
+.PHONY: run build check test install clean
+
+run: ## checks the host, installs what is missing, builds, starts
+	@scripts/host-packages run
+	@cargo xtask build --release
+	@bin=$$(scripts/bin-dir); echo "atoll: in another terminal, as this user: source <($$bin/atoll env)"; \
+	if [ "$$(id -u)" = 0 ]; then exec $$bin/atolld all; fi; \
+	echo "atoll: the daemon needs root: starting it with sudo"; exec sudo --preserve-env $$bin/atolld all
+
+build: ## the release programs
+	@cargo xtask build --release
+
+check: ## formatting, clippy, walls, generated code, tests
+	@cargo xtask check
+
+test: ## everything: the checks, then the stock SDKs against a daemon; nothing may be left behind
+	@scripts/host-packages test
+	@mkdir -p target
+	@scripts/traces > target/traces-before
+	@{ cargo xtask build --release && cargo xtask check && tests/compat/run; } 2>&1 | tee $(LOG)
+	@scripts/traces | diff target/traces-before - || { echo "atoll: the tests left these behind (lines with >)"; exit 1; }
+	@echo "atoll: nothing left behind"
+	@grep -ho 'SKIPPED .*' $(LOG) | sort -u || echo "atoll: no test was skipped"
+
+install: ## copies the programs to $(PREFIX)/bin
+	@cargo xtask build --release
+	@bin=$$(scripts/bin-dir); install -D -m 0755 -t $(DESTDIR)$(PREFIX)/bin $$bin/atolld $$bin/atoll
+
+clean: ## removes what was built here
+	@cargo clean
+	@rm -rf target

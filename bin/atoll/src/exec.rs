@@ -1,0 +1,258 @@
+//! A command in a sandbox, with its input and output here.
+
+use std::{
+    collections::BTreeMap,
+    future::pending,
+    io::{self, IsTerminal, Write},
+    sync::Arc,
+    time::Duration,
+};
+
+use anyhow::{Context, Result, anyhow, bail};
+use atoll_types::{ENVD_PORT, SandboxId, Secret};
+use atoll_wire::{
+    connect::{Client, Code, Messages, RpcError},
+    process::{
+        CloseStdinRequest, CloseStdinResponse, ProcessConfig, ProcessInput, ProcessSelector, SendInputRequest, SendInputResponse,
+        SendSignalRequest, SendSignalResponse, Signal, StartRequest, StartResponse, UpdateRequest, UpdateResponse,
+        process_event::{EndEvent, Event, data_event::Output},
+        process_input::Input,
+        process_selector::Selector,
+    },
+    service,
+    transport::Http,
+};
+use base64::{Engine, prelude::BASE64_STANDARD};
+use bytes::Bytes;
+use http::{HeaderName, HeaderValue, Uri, header};
+use tokio::{
+    io::AsyncReadExt,
+    signal::unix::{SignalKind, signal},
+};
+
+use crate::terminal::{self, Raw};
+
+/// What a shell reports for a command that ran out of time.
+const TIMED_OUT: u8 = 124;
+/// What it reports for one that Ctrl-C or a polite kill ended.
+const INTERRUPTED: u8 = 130;
+const TERMINATED: u8 = 143;
+/// How long a command's end may hold up ours.
+const FAREWELL: Duration = Duration::from_secs(5);
+/// Bytes of input sent at a time.
+const INPUT_CHUNK: usize = 32 << 10;
+
+/// The process service of one sandbox.
+pub struct Envd(Client);
+
+/// What to run, and how.
+pub struct Task {
+    pub interactive: bool,
+    pub tty: bool,
+    pub user: Option<String>,
+    pub cwd: Option<String>,
+    pub command: Vec<String>,
+    pub envs: BTreeMap<String, String>,
+    pub timeout: Option<Duration>,
+}
+
+impl Envd {
+    /// The one behind the proxy at `base`.
+    pub fn new(base: Uri, id: &SandboxId, token: Option<Secret>) -> Result<Self> {
+        let client = Client::new(Arc::new(Http::new(base)?))
+            .with_header(HeaderName::from_static("e2b-sandbox-id"), HeaderValue::from_str(id.as_str())?)
+            .with_header(HeaderName::from_static("e2b-sandbox-port"), HeaderValue::from(ENVD_PORT))
+            .with_header(HeaderName::from_static("keepalive-ping-interval"), HeaderValue::from_static("50"));
+        let Some(token) = token else { return Ok(Self(client)) };
+        let mut value = HeaderValue::from_str(token.expose()).context("the sandbox's token cannot be sent")?;
+        value.set_sensitive(true);
+        Ok(Self(client.with_header(HeaderName::from_static("x-access-token"), value)))
+    }
+}
+
+/// Runs the task to its end; the result is the exit code for a shell.
+pub async fn run(envd: Envd, task: Task) -> Result<u8> {
+    let mut client = envd.0;
+    if let Some(user) = &task.user {
+        let basic = format!("Basic {}", BASE64_STANDARD.encode(format!("{user}:")));
+        client = client.with_header(header::AUTHORIZATION, HeaderValue::from_str(&basic)?);
+    }
+    let _raw = task.tty.then(Raw::enter).transpose()?;
+    let feeds = task.tty || task.interactive || !io::stdin().is_terminal();
+    let starter = task.timeout.into_iter().fold(client.clone(), Client::with_timeout);
+    let mut events = starter.server_stream(service::process::START, &start(&task, feeds)).await.map_err(told)?;
+    let pid = match next(&mut events).await {
+        Ok(Some(Event::Start(start))) => start.pid,
+        Ok(_) => bail!("the sandbox did not start the command"),
+        Err(error) => return Err(told(error)),
+    };
+    let process = Process { client, selector: ProcessSelector { selector: Some(Selector::Pid(pid)) } };
+
+    let (mut interrupt, mut terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
+    let aside = async {
+        let input = async {
+            if feeds {
+                process.feed(task.tty).await
+            }
+        };
+        let size = async {
+            if task.tty {
+                process.follow_size().await
+            }
+        };
+        tokio::join!(input, size);
+        pending().await
+    };
+    let (result, over) = tokio::select! {
+        result = relay(&mut events) => { let over = result.is_ok(); (result, over) }
+        never = aside => never,
+        _ = interrupt.recv() => (Ok(INTERRUPTED), false),
+        _ = terminate.recv() => (Ok(TERMINATED), false),
+    };
+    if !over {
+        process.terminate().await;
+    }
+    result
+}
+
+fn start(task: &Task, feeds: bool) -> StartRequest {
+    let mut envs = task.envs.clone();
+    if task.tty {
+        let term = std::env::var("TERM").unwrap_or_else(|_| "xterm-256color".into());
+        for (name, value) in [("TERM", term.as_str()), ("LANG", "C.UTF-8"), ("LC_ALL", "C.UTF-8")] {
+            envs.entry(name.into()).or_insert_with(|| value.into());
+        }
+    }
+    let (cmd, args) = task.command.split_first().map(|(cmd, args)| (cmd.clone(), args.to_vec())).unwrap_or_default();
+    StartRequest {
+        process: Some(ProcessConfig { cmd, args, envs, cwd: task.cwd.clone() }),
+        pty: task.tty.then(terminal::size),
+        tag: None,
+        stdin: Some(feeds),
+    }
+}
+
+async fn next(events: &mut Messages<StartResponse>) -> Result<Option<Event>, RpcError> {
+    loop {
+        match events.next().await?.map(|response| response.event.and_then(|event| event.event)) {
+            None => return Ok(None),
+            Some(None | Some(Event::Keepalive(_))) => {}
+            Some(event) => return Ok(event),
+        }
+    }
+}
+
+/// Writes what the command writes, until it ends.
+async fn relay(events: &mut Messages<StartResponse>) -> Result<u8> {
+    loop {
+        match next(events).await {
+            Ok(Some(Event::Data(data))) => match data.output {
+                Some(Output::Stdout(bytes) | Output::Pty(bytes)) => write(io::stdout().lock(), &bytes)?,
+                Some(Output::Stderr(bytes)) => write(io::stderr().lock(), &bytes)?,
+                None => {}
+            },
+            Ok(Some(Event::End(end))) => return Ok(exit_code(&end)),
+            Ok(Some(_)) => {}
+            Ok(None) => bail!("the command's output ended without its exit code"),
+            Err(error) if error.code == Code::DeadlineExceeded => {
+                eprintln!("atoll: the command ran out of time and was killed");
+                return Ok(TIMED_OUT);
+            }
+            Err(error) => return Err(told(error)),
+        }
+    }
+}
+
+fn write(mut to: impl Write, bytes: &[u8]) -> io::Result<()> {
+    to.write_all(bytes)?;
+    to.flush()
+}
+
+/// As a shell would report it: a signal is 128 and its number.
+fn exit_code(end: &EndEvent) -> u8 {
+    if let Ok(code) = u8::try_from(end.exit_code) {
+        return code;
+    }
+    let signal = end.status.strip_prefix("signal: ").unwrap_or_default().trim_end_matches(" (core dumped)");
+    let number = match signal {
+        "hangup" => 1,
+        "interrupt" => 2,
+        "quit" => 3,
+        "illegal instruction" => 4,
+        "aborted" => 6,
+        "bus error" => 7,
+        "floating point exception" => 8,
+        "killed" => 9,
+        "segmentation fault" => 11,
+        "broken pipe" => 13,
+        "alarm clock" => 14,
+        "terminated" => 15,
+        _ => return 255,
+    };
+    128 + number
+}
+
+/// The failure in words for a person.
+fn told(error: RpcError) -> anyhow::Error {
+    let hint = match error.code {
+        Code::Unavailable => "the sandbox cannot be reached",
+        Code::Unauthenticated => "the sandbox refused access",
+        _ => return anyhow!("{}", error.message),
+    };
+    anyhow!("{hint}: {}", error.message)
+}
+
+/// A command that runs.
+struct Process {
+    client: Client,
+    selector: ProcessSelector,
+}
+
+impl Process {
+    /// Passes on standard input to its end, or until the command no longer takes any.
+    async fn feed(&self, tty: bool) {
+        let (mut stdin, mut buffer) = (tokio::io::stdin(), vec![0; INPUT_CHUNK]);
+        while let Ok(count @ 1..) = stdin.read(&mut buffer).await {
+            let bytes = Bytes::copy_from_slice(&buffer[..count]);
+            let input = Some(if tty { Input::Pty(bytes) } else { Input::Stdin(bytes) });
+            let request = SendInputRequest { process: Some(self.selector.clone()), input: Some(ProcessInput { input }) };
+            if self.client.unary::<_, SendInputResponse>(service::process::SEND_INPUT, &request).await.is_err() {
+                return;
+            }
+        }
+        if !tty {
+            let request = CloseStdinRequest { process: Some(self.selector.clone()) };
+            // A command that ended meanwhile needs no end of input.
+            let _ = self.client.unary::<_, CloseStdinResponse>(service::process::CLOSE_STDIN, &request).await;
+        }
+    }
+
+    /// Keeps its terminal as large as ours.
+    async fn follow_size(&self) {
+        let Ok(mut changes) = signal(SignalKind::window_change()) else { return };
+        while changes.recv().await.is_some() {
+            let request = UpdateRequest { process: Some(self.selector.clone()), pty: Some(terminal::size()) };
+            // The next change tries again.
+            let _ = self.client.unary::<_, UpdateResponse>(service::process::UPDATE, &request).await;
+        }
+    }
+
+    /// Asks it to end: we are about to.
+    async fn terminate(&self) {
+        let request = SendSignalRequest { process: Some(self.selector.clone()), signal: Signal::Sigterm.into() };
+        // Either it is gone already or the sandbox is.
+        let _ = self.client.clone().with_timeout(FAREWELL).unary::<_, SendSignalResponse>(service::process::SEND_SIGNAL, &request).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn exit_codes_are_a_shells() {
+        let code = |exit_code, status: &str| super::exit_code(&EndEvent { exit_code, status: status.into(), ..EndEvent::default() });
+        assert_eq!([code(0, "exit status 0"), code(3, "exit status 3"), code(255, "")], [0, 3, 255]);
+        assert_eq!([code(-1, "signal: killed"), code(-1, "signal: segmentation fault (core dumped)"), code(-1, "?")], [137, 139, 255]);
+    }
+}

@@ -1,0 +1,124 @@
+//! `atolld doctor`: what this host has and lacks, with the command that helps.
+
+use std::{fs, net::TcpListener, path::Path};
+
+use atoll_runtime::container;
+use serde::Serialize;
+
+use crate::{
+    bootstrap::{self, find_program},
+    config::{Config, RuntimeKind, Source},
+};
+
+/// One thing that was looked at.
+#[derive(Debug, Serialize)]
+pub struct Finding {
+    /// What.
+    pub what: String,
+    /// Whether it is as it should be.
+    pub ok: bool,
+    /// Without it Atoll does not start.
+    pub required: bool,
+    /// Why it matters.
+    pub why: String,
+    /// What to do about it; empty when all is well.
+    pub fix: String,
+}
+
+const MEMORY_WANTED_MIB: u64 = 1024;
+const SPACE_WANTED: u64 = 4 << 30;
+
+/// Looks at everything. A port is free unless another program has it; the daemon of this configuration counts as one.
+pub fn examine(config: &Config) -> Vec<Finding> {
+    let mut found = Vec::new();
+    let mut look = |ok: bool, required, what: String, why: &str, fix: &str| {
+        let fix = if ok { "" } else { fix };
+        found.push(Finding { what, ok, required, why: why.into(), fix: fix.into() });
+    };
+    for (setting, address) in [("api.listen", config.api.listen), ("proxy.listen", config.proxy.listen)] {
+        let why = "clients connect there";
+        let fix = format!("stop what listens there, or give {setting} another address");
+        look(TcpListener::bind(address).is_ok(), true, format!("address {address} free"), why, &fix);
+    }
+    let layer_there = bootstrap::is_ready(&config.cache_dir, &config.template.base);
+    if config.node.runtime == RuntimeKind::Container && config.template.base.sources.contains(&Source::Debootstrap) && !layer_there {
+        let why = "it makes the base template at the first start";
+        for program in ["mmdebstrap", "unshare"] {
+            let package = if program == "unshare" { "util-linux" } else { program };
+            look(find_program(program).is_some(), true, format!("program {program}"), why, &format!("apt-get install {package}"));
+        }
+        let why = "without it the first start waits for the disk";
+        look(find_program("eatmydata").is_some(), false, "program eatmydata".into(), why, "apt-get install eatmydata");
+    }
+    for (dir, what) in [(&config.data_dir, "data"), (&config.cache_dir, "cache")] {
+        let free = free_space(dir);
+        let fix = format!("free some space, or set {what}_dir to another disk");
+        let what = format!("{} GiB free for {} ({} GiB wanted)", free >> 30, dir.display(), SPACE_WANTED >> 30);
+        look(free >= SPACE_WANTED, false, what, "templates and the files of sandboxes live there", &fix);
+    }
+    let memory = available_memory_mib();
+    let what = format!("{memory} MiB of memory available ({MEMORY_WANTED_MIB} MiB wanted)");
+    look(memory >= MEMORY_WANTED_MIB, false, what, "a sandbox may use 1024 MiB unless its template says otherwise", "add memory");
+    if config.node.runtime == RuntimeKind::Container {
+        let probed = container::probe(existing(&config.data_dir));
+        if probed.is_empty() {
+            look(true, true, "containers".into(), "they hold the sandboxes", "");
+        }
+        for missing in probed {
+            look(false, missing.fatal, missing.what, missing.why, &missing.fix);
+        }
+    }
+    found
+}
+
+/// Prints the findings; whether Atoll can start.
+pub fn report(findings: &[Finding], json: bool) -> anyhow::Result<bool> {
+    if json {
+        println!("{}", serde_json::to_string_pretty(findings)?);
+    } else {
+        for Finding { what, ok, required, why, fix } in findings {
+            match (ok, required) {
+                (true, _) => println!("ok       {what}"),
+                (false, true) => println!("MISSING  {what}: {why}\n         fix: {fix}"),
+                (false, false) => println!("advice   {what}: {why}\n         fix: {fix}"),
+            }
+        }
+    }
+    Ok(findings.iter().all(|finding| finding.ok || !finding.required))
+}
+
+/// The nearest directory above that is there.
+fn existing(dir: &Path) -> &Path {
+    dir.ancestors().find(|dir| dir.is_dir()).unwrap_or(Path::new("/"))
+}
+
+fn free_space(dir: &Path) -> u64 {
+    rustix::fs::statvfs(existing(dir)).map_or(0, |space| space.f_bavail * space.f_frsize)
+}
+
+fn available_memory_mib() -> u64 {
+    let text = fs::read_to_string("/proc/meminfo").unwrap_or_default();
+    let kib = text.lines().find_map(|line| line.strip_prefix("MemAvailable:")?.trim().strip_suffix(" kB")?.parse::<u64>().ok());
+    kib.unwrap_or(0) >> 10
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_taken_port_is_found_and_fails_the_examination() {
+        let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+        let mut config = Config::defaults();
+        config.node.runtime = RuntimeKind::Sim;
+        config.api.listen = taken.local_addr().unwrap();
+        config.proxy.listen = "127.0.0.1:0".parse().unwrap();
+        let findings = examine(&config);
+        let bad: Vec<_> = findings.iter().filter(|finding| !finding.ok && finding.required).collect();
+        assert_eq!(bad.len(), 1, "{bad:?}");
+        assert!(bad[0].fix.contains("api.listen"));
+        assert!(!report(&findings, true).unwrap());
+        config.api.listen.set_port(0);
+        assert!(report(&examine(&config), false).unwrap());
+    }
+}

@@ -1,0 +1,299 @@
+//! The state directory of a sandbox, `<data>/sandboxes/<id>/`: its state file, and in `machine/` what belongs to its machine.
+//!
+//! The state file is the anchor: written before anything else exists, removed after everything else is gone. Whoever finds one
+//! after a crash knows what to take back or to finish.
+
+use std::{
+    fs,
+    io::{self, Write as _},
+    os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _},
+    path::{Path, PathBuf},
+};
+
+use atoll_runtime::MachineState;
+use atoll_types::{Egress, EndReason, Resources, SandboxId, Secret, TemplateId, Timestamp};
+use serde::{Deserialize, Serialize};
+
+/// The version of [`Record`] that this program writes, and the only one it reads.
+const VERSION: u32 = 1;
+/// No honest state file is near this size.
+const LIMIT: u64 = 1 << 20;
+
+/// What the state file says.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct Record {
+    pub sandbox_id: SandboxId,
+    pub generation: u64,
+    pub template_id: TemplateId,
+    pub resources: Resources,
+    pub egress: Egress,
+    pub deadline: Timestamp,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub access_token: Option<Secret>,
+    /// The network slot it has.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub slot: Option<u32>,
+    /// Its machine, as soon as there is one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub machine: Option<MachineState>,
+    /// Since when it is ready; without it the boot was not complete.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub started_at: Option<Timestamp>,
+    /// Why it is being stopped.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ending: Option<EndReason>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Versioned<R> {
+    version: u32,
+    #[serde(flatten)]
+    record: R,
+}
+
+#[derive(Deserialize)]
+struct OnlyVersion {
+    version: u32,
+}
+
+/// Why a state file cannot be read.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum RecordError {
+    /// There is none: nothing of the sandbox existed yet, or nothing exists any more.
+    #[error("there is no state file")]
+    Missing,
+    #[error("reading the state file")]
+    Read(#[source] io::Error),
+    #[error("the state file is not one of ours")]
+    Corrupt(#[source] serde_json::Error),
+    #[error("the state file is larger than {LIMIT} bytes")]
+    TooLarge,
+    #[error("the state file has version {0}; this program reads version {VERSION}")]
+    Version(u32),
+    #[error("the state file speaks of sandbox `{0}`")]
+    Misplaced(SandboxId),
+}
+
+/// One state directory. The methods block; call them where that is allowed.
+#[derive(Debug, Clone)]
+pub(crate) struct Home {
+    dir: PathBuf,
+}
+
+impl Home {
+    /// The directory `dir`, whether it exists or not.
+    pub(crate) fn new(dir: PathBuf) -> Self {
+        Self { dir }
+    }
+
+    /// The machine's own directory.
+    pub(crate) fn machine_dir(&self) -> PathBuf {
+        self.dir.join("machine")
+    }
+
+    /// The log of `envd`.
+    pub(crate) fn log(&self) -> PathBuf {
+        self.machine_dir().join("envd.log")
+    }
+
+    /// Makes the directory, anchor first.
+    pub(crate) fn create(&self, record: &Record) -> io::Result<()> {
+        let make = |dir: &Path| fs::DirBuilder::new().mode(0o700).create(dir);
+        match make(&self.dir) {
+            // An earlier run could not be removed completely.
+            Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {
+                self.remove()?;
+                make(&self.dir)?;
+            }
+            made => made?,
+        }
+        self.save(record).and_then(|()| make(&self.machine_dir())).inspect_err(|_| {
+            // The first error is the one to tell; the sweep at the next start removes what stays.
+            let _ = self.remove();
+        })
+    }
+
+    /// Replaces the state file. After a crash of the daemon there is the old or the new one, never half of one.
+    pub(crate) fn save(&self, record: &Record) -> io::Result<()> {
+        let text = serde_json::to_vec(&Versioned { version: VERSION, record })?;
+        let draft = self.dir.join("state.json.new");
+        let mut file = fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&draft)?;
+        file.write_all(&text)?;
+        fs::rename(draft, self.anchor())
+    }
+
+    /// Reads the state file.
+    pub(crate) fn load(&self) -> Result<Record, RecordError> {
+        let length = match fs::metadata(self.anchor()) {
+            Ok(found) => found.len(),
+            Err(e) if e.kind() == io::ErrorKind::NotFound => return Err(RecordError::Missing),
+            Err(e) => return Err(RecordError::Read(e)),
+        };
+        if length > LIMIT {
+            return Err(RecordError::TooLarge);
+        }
+        let text = fs::read(self.anchor()).map_err(RecordError::Read)?;
+        let OnlyVersion { version } = serde_json::from_slice(&text).map_err(RecordError::Corrupt)?;
+        if version != VERSION {
+            return Err(RecordError::Version(version));
+        }
+        let Versioned { record, .. } = serde_json::from_slice::<Versioned<Record>>(&text).map_err(RecordError::Corrupt)?;
+        match self.dir.file_name().is_some_and(|name| name == record.sandbox_id.as_str()) {
+            true => Ok(record),
+            false => Err(RecordError::Misplaced(record.sandbox_id)),
+        }
+    }
+
+    /// Removes the directory, anchor last.
+    pub(crate) fn remove(&self) -> io::Result<()> {
+        let gone = |result: io::Result<()>| match result {
+            Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(()),
+            result => result,
+        };
+        gone(remove_tree(&self.machine_dir()))?;
+        gone(fs::remove_file(self.dir.join("state.json.new")))?;
+        gone(fs::remove_file(self.anchor()))?;
+        gone(fs::remove_dir(&self.dir))
+    }
+
+    fn anchor(&self) -> PathBuf {
+        self.dir.join("state.json")
+    }
+}
+
+/// Removes a directory that a stranger filled. Directories are lifted to the top before they are emptied, so the depth of the tree
+/// costs neither stack nor file descriptors, and no path grows too long.
+fn remove_tree(top: &Path) -> io::Result<()> {
+    let mut lifted = 0u64;
+    loop {
+        let mut empty = true;
+        for entry in fs::read_dir(top)? {
+            let entry = entry?;
+            if !entry.file_type()?.is_dir() {
+                fs::remove_file(entry.path())?;
+                continue;
+            }
+            empty = false;
+            for child in fs::read_dir(entry.path())? {
+                let child = child?;
+                if child.file_type()?.is_dir() {
+                    lift(&child.path(), top, &mut lifted)?;
+                } else {
+                    fs::remove_file(child.path())?;
+                }
+            }
+            match fs::remove_dir(entry.path()) {
+                // A directory may change under its reader, who then sees it in the next round.
+                Err(e) if e.kind() == io::ErrorKind::DirectoryNotEmpty => {}
+                result => result?,
+            }
+        }
+        if empty {
+            return fs::remove_dir(top);
+        }
+    }
+}
+
+/// Renames `dir` to a free name directly below `top`.
+fn lift(dir: &Path, top: &Path, counter: &mut u64) -> io::Result<()> {
+    loop {
+        *counter += 1;
+        match fs::rename(dir, top.join(format!("lifted-{counter}"))) {
+            Err(e) if matches!(e.kind(), io::ErrorKind::DirectoryNotEmpty | io::ErrorKind::NotADirectory) => {}
+            result => return result,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt as _;
+
+    use super::*;
+    use crate::scratch::Scratch;
+
+    fn record(id: &str) -> Record {
+        Record {
+            sandbox_id: id.parse().unwrap(),
+            generation: 2,
+            template_id: "base".parse().unwrap(),
+            resources: Resources::default(),
+            egress: Egress::default(),
+            deadline: "2026-01-02T03:04:05Z".parse().unwrap(),
+            access_token: Some(Secret::new("token")),
+            slot: Some(7),
+            machine: None,
+            started_at: None,
+            ending: Some(EndReason::Killed),
+        }
+    }
+
+    #[test]
+    fn a_record_comes_back() {
+        let scratch = Scratch::new("home-record");
+        let home = Home::new(scratch.path().join("i1"));
+        home.create(&record("i1")).unwrap();
+        let back = home.load().unwrap();
+        assert_eq!((back.generation, back.slot, back.ending), (2, Some(7), Some(EndReason::Killed)));
+        assert_eq!(back.access_token.unwrap().expose(), "token");
+        assert_eq!(fs::metadata(home.anchor()).unwrap().permissions().mode() & 0o777, 0o600);
+        home.remove().unwrap();
+        home.remove().unwrap();
+        assert!(!home.dir.exists() && matches!(home.load(), Err(RecordError::Missing)));
+    }
+
+    /// The first version as it was released: it must stay readable.
+    #[test]
+    fn version_1_stays_readable() {
+        let scratch = Scratch::new("home-v1");
+        let home = Home::new(scratch.path().join("i1"));
+        fs::create_dir(&home.dir).unwrap();
+        let text = r#"{"version":1,"sandbox_id":"i1","generation":4,"template_id":"base",
+            "resources":{"cpu_count":2,"memory_mib":1024,"disk_mib":10240,"pids":4096},"egress":{"internet":false},"deadline":"2026-01-02T03:04:05Z",
+            "access_token":"token","slot":7,"machine":{"runtime":"container","pid":42,"pid_started":4711,"guest":"10.11.0.7:49983",
+            "dir":"/var/lib/atoll/sandboxes/i1/machine","cgroup":"i1"},"started_at":"2026-01-02T03:00:00Z"}"#;
+        fs::write(home.anchor(), text).unwrap();
+        let record = home.load().unwrap();
+        assert_eq!(record.machine.unwrap().pid, 42);
+        assert_eq!((record.slot, record.ending), (Some(7), None));
+    }
+
+    #[test]
+    fn a_state_file_that_is_not_ours_is_refused() {
+        let scratch = Scratch::new("home-corrupt");
+        let home = Home::new(scratch.path().join("i1"));
+        fs::create_dir(&home.dir).unwrap();
+        let load = |text: &str| {
+            fs::write(home.anchor(), text).unwrap();
+            home.load()
+        };
+        for corrupt in ["", "{", "[]", "\0\0", r#"{"version":1}"#, r#"{"version":"1"}"#] {
+            assert!(matches!(load(corrupt), Err(RecordError::Corrupt(_))), "{corrupt:?}");
+        }
+        assert!(matches!(load(r#"{"version":2,"anything":true}"#), Err(RecordError::Version(2))));
+        assert!(matches!(load(&" ".repeat(LIMIT as usize + 1)), Err(RecordError::TooLarge)));
+        home.save(&record("i2")).unwrap();
+        assert!(matches!(home.load(), Err(RecordError::Misplaced(_))));
+    }
+
+    #[test]
+    fn removes_a_tree_deeper_than_any_path() {
+        let scratch = Scratch::new("home-deep");
+        let top = scratch.path().join("machine");
+        let deep = top.join("upper");
+        fs::create_dir_all(&deep).unwrap();
+        // Built from the inside out: wrap the tree so far in one more directory, 3,000 times.
+        for _ in 0..3000 {
+            let wrap = top.join("wrap");
+            fs::create_dir(&wrap).unwrap();
+            fs::write(wrap.join("file"), "x").unwrap();
+            fs::rename(&deep, wrap.join("a-name-of-some-length")).unwrap();
+            fs::rename(&wrap, &deep).unwrap();
+        }
+        fs::create_dir_all(top.join("lifted-1/full")).unwrap();
+        fs::write(top.join("lifted-2"), "in the way").unwrap();
+        std::os::unix::fs::symlink("/", top.join("root")).unwrap();
+        remove_tree(&top).unwrap();
+        assert!(!top.exists() && Path::new("/etc").exists());
+    }
+}

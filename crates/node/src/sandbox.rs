@@ -1,0 +1,8 @@
+//! One run of a sandbox on this node: its rules, its owner, how it comes up, what it says and uses.
+
+pub(crate) mod actor;
+mod agent;
+pub(crate) mod boot;
+pub(crate) mod decide;
+pub(crate) mod log;
+mod sample;

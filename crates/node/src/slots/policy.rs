@@ -1,0 +1,159 @@
+//! What sandboxes may send to whom, as one nftables table per daemon.
+//!
+//! The rules are few and constant: sandboxes are elements of two sets. Interfaces are matched by the prefix of their names, so a new
+//! one is denied everything until its element exists. Everything a sandbox sends is judged once, before routing and before any
+//! other table could rewrite its destination.
+
+use std::{collections::BTreeMap, fmt::Write as _, net::IpAddr};
+
+use super::{Instance, block::Block};
+
+/// Never reached from a sandbox, whoever routes them: this host and unspecified, private, shared and link-local networks, the
+/// metadata services that some clouds have elsewhere (192.0.0.192, 168.63.129.16), multicast and reserved addresses.
+const DENIED: &str = "0.0.0.0/8, 10.0.0.0/8, 100.64.0.0/10, 127.0.0.0/8, 168.63.129.16, 169.254.0.0/16, 172.16.0.0/12, 192.0.0.0/24, \
+                      192.168.0.0/16, 224.0.0.0/4, 240.0.0.0/4";
+
+/// The slots that exist, and whether each may reach the internet.
+pub(super) type Members = BTreeMap<u32, bool>;
+
+/// What the rules depend on.
+#[derive(Debug, Clone)]
+pub(super) struct Policy {
+    pub instance: Instance,
+    pub block: Block,
+    /// Name servers, reachable on port 53 even where they are private. Sandboxes have no IPv6, so only IPv4 ones count.
+    pub dns: Vec<IpAddr>,
+}
+
+impl Policy {
+    /// The script that replaces the whole table, whatever was there, by one with exactly these members.
+    pub(super) fn table(&self, members: &Members) -> String {
+        let (table, links, block) = (self.instance.table(), self.instance.links(), self.block.cidr());
+        let servers: Vec<_> = self.dns.iter().filter(|server| server.is_ipv4()).map(IpAddr::to_string).collect();
+        let dns = match &servers[..] {
+            [] => String::new(),
+            servers => format!("\n\t\tip daddr {{ {} }} meta l4proto {{ tcp, udp }} th dport 53 accept", servers.join(", ")),
+        };
+        let members = self.members(members);
+        format!(
+            r#"table inet {table} {{}}
+delete table inet {table}
+table inet {table} {{
+	set live {{
+		type ifname . ipv4_addr
+	}}
+	set offline {{
+		type ipv4_addr
+	}}
+	chain from_sandboxes {{
+		type filter hook prerouting priority mangle; policy accept;
+		iifname != "{links}" accept
+		meta nfproto != ipv4 drop
+		iifname . ip saddr != @live drop
+		ct state vmap {{ established : accept, related : accept, invalid : drop }}
+		ip saddr @offline drop{dns}
+		ip daddr {{ {DENIED} }} drop
+		fib daddr type != unicast drop
+	}}
+	chain to_sandboxes {{
+		type filter hook forward priority filter; policy accept;
+		oifname != "{links}" accept
+		ct state established,related accept
+		drop
+	}}
+	chain from_host {{
+		type filter hook output priority filter; policy accept;
+		ip daddr {block} oifname != "lo" oifname != "{links}" reject with icmp host-unreachable
+	}}
+	chain to_internet {{
+		type nat hook postrouting priority srcnat; policy accept;
+		ip saddr {block} oifname != "lo" oifname != "{links}" masquerade
+	}}
+}}
+{members}"#
+        )
+    }
+
+    /// The script that makes these the members of the table.
+    pub(super) fn members(&self, members: &Members) -> String {
+        let table = self.instance.table();
+        let mut script = format!("flush set inet {table} live\nflush set inet {table} offline\n");
+        for (&index, &internet) in members {
+            let address = self.block.sandbox(index);
+            // Writing to a string cannot fail.
+            let _ = writeln!(script, "add element inet {table} live {{ \"{}\" . {address} }}", self.instance.link(index));
+            if !internet {
+                let _ = writeln!(script, "add element inet {table} offline {{ {address} }}");
+            }
+        }
+        script
+    }
+
+    /// The script that removes the table, if there is one.
+    pub(super) fn removal(&self) -> String {
+        let table = self.instance.table();
+        format!("table inet {table} {{}}\ndelete table inet {table}\n")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn policy(dns: &[&str]) -> Policy {
+        let block = "10.11.16.0/20".parse::<super::super::block::Cidr>().unwrap().blocks().next().unwrap();
+        Policy { instance: "ab12".parse().unwrap(), block, dns: dns.iter().map(|server| server.parse().unwrap()).collect() }
+    }
+
+    #[test]
+    fn the_table_is_this() {
+        let text = policy(&["10.0.0.53", "1.1.1.1", "fd00::53"]).table(&Members::from([(0, true), (7, false)]));
+        let expected = r#"table inet atoll_ab12 {}
+delete table inet atoll_ab12
+table inet atoll_ab12 {
+	set live {
+		type ifname . ipv4_addr
+	}
+	set offline {
+		type ipv4_addr
+	}
+	chain from_sandboxes {
+		type filter hook prerouting priority mangle; policy accept;
+		iifname != "atab12-*" accept
+		meta nfproto != ipv4 drop
+		iifname . ip saddr != @live drop
+		ct state vmap { established : accept, related : accept, invalid : drop }
+		ip saddr @offline drop
+		ip daddr { 10.0.0.53, 1.1.1.1 } meta l4proto { tcp, udp } th dport 53 accept
+		ip daddr { 0.0.0.0/8, 10.0.0.0/8, 100.64.0.0/10, 127.0.0.0/8, 168.63.129.16, 169.254.0.0/16, 172.16.0.0/12, 192.0.0.0/24, 192.168.0.0/16, 224.0.0.0/4, 240.0.0.0/4 } drop
+		fib daddr type != unicast drop
+	}
+	chain to_sandboxes {
+		type filter hook forward priority filter; policy accept;
+		oifname != "atab12-*" accept
+		ct state established,related accept
+		drop
+	}
+	chain from_host {
+		type filter hook output priority filter; policy accept;
+		ip daddr 10.11.16.0/20 oifname != "lo" oifname != "atab12-*" reject with icmp host-unreachable
+	}
+	chain to_internet {
+		type nat hook postrouting priority srcnat; policy accept;
+		ip saddr 10.11.16.0/20 oifname != "lo" oifname != "atab12-*" masquerade
+	}
+}
+flush set inet atoll_ab12 live
+flush set inet atoll_ab12 offline
+add element inet atoll_ab12 live { "atab12-0" . 10.11.16.1 }
+add element inet atoll_ab12 live { "atab12-7" . 10.11.16.15 }
+add element inet atoll_ab12 offline { 10.11.16.15 }
+"#;
+        assert_eq!(text, expected);
+    }
+
+    #[test]
+    fn without_name_servers_there_is_no_rule_for_them() {
+        assert!(!policy(&["fd00::53"]).table(&Members::new()).contains("dport"));
+    }
+}

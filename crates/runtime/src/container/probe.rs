@@ -1,0 +1,145 @@
+//! What a host must have for containers, tried rather than guessed where that is possible.
+
+use std::{
+    fmt, fs,
+    path::{Path, PathBuf},
+};
+
+use atoll_sys::{
+    cgroup::{Hierarchies, Mode},
+    mount, namespace,
+};
+
+/// Something this host lacks.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Missing {
+    /// What.
+    pub what: String,
+    /// What does not work without it.
+    pub why: &'static str,
+    /// The command or setting that provides it.
+    pub fix: String,
+    /// Without it no container starts; otherwise they start with less.
+    pub fatal: bool,
+}
+
+impl fmt::Display for Missing {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}. {}", self.what, self.why, self.fix)
+    }
+}
+
+/// The oldest kernel on which an overlay may have id-mapped layers.
+const OLDEST_KERNEL: (u32, u32) = (5, 19);
+
+/// Looks for everything that containers need on this host; machines will live in `data_dir`, which must exist.
+pub fn probe(data_dir: &Path) -> Vec<Missing> {
+    let mut missing = Vec::new();
+    let mut need = |fatal, there: bool, what: &str, why, fix: &str| {
+        if !there {
+            missing.push(Missing { what: what.to_owned(), why, fix: fix.to_owned(), fatal });
+        }
+    };
+
+    let root = is_root();
+    need(true, root, "root", "only root can make namespaces, mounts and cgroups for others", "Start the daemon with sudo.");
+
+    let release = read("/proc/sys/kernel/osrelease");
+    let recent = version(&release).is_none_or(|version| version >= OLDEST_KERNEL);
+    let what = format!("a newer kernel than {}", release.trim());
+    need(true, recent, &what, "layers are id-mapped, which overlayfs knows since Linux 5.19", "Install a kernel from 5.19 on.");
+
+    let userns = Path::new("/proc/self/ns/user").exists();
+    need(true, userns, "user namespaces", "root of a sandbox is an ordinary user of the host", "Use a kernel with CONFIG_USER_NS=y.");
+    let max = read("/proc/sys/user/max_user_namespaces").trim().parse::<u64>().unwrap_or(0);
+    let why = "every sandbox needs a user namespace";
+    need(true, !userns || max > 0, "room for user namespaces", why, "sysctl -w user.max_user_namespaces=65536");
+
+    let overlay = read("/proc/filesystems").lines().any(|line| line.ends_with("\toverlay"));
+    need(true, overlay, "overlayfs", "a sandbox writes over the shared layers of its template", "modprobe overlay");
+
+    if root && userns && max > 0 {
+        let tried = idmap(data_dir);
+        let reason = tried.as_ref().err().map(|error| format!(" ({error})")).unwrap_or_default();
+        let what = format!("id-mapped mounts in {}{reason}", data_dir.display());
+        let fix = "Keep the data directory on ext4, xfs or btrfs.";
+        need(true, tried.is_ok(), &what, "layers are shared by sandboxes with different owners", fix);
+    }
+
+    need(true, in_path("nft"), "the program nft", "it sets the rules of who may reach whom", "apt-get install nftables");
+    let veth = Path::new("/sys/module/veth").exists() || Path::new("/sys/class/net").exists() && module_available(&release, "veth");
+    need(true, veth, "veth devices", "they connect a sandbox to the host", "modprobe veth");
+    let forward = read("/proc/sys/net/ipv4/ip_forward").trim() == "1";
+    need(false, forward, "IPv4 forwarding", "sandboxes reach the internet through the host", "sysctl -w net.ipv4.ip_forward=1");
+
+    let cgroups = Hierarchies::detect();
+    let mode = cgroups.as_ref().map_or(Mode::None, Hierarchies::mode);
+    let why = "memory, processor time and processes of sandboxes are not limited";
+    need(false, mode != Mode::None, "cgroups", why, "mount -t cgroup2 none /sys/fs/cgroup");
+    if let Ok(cgroups) = cgroups.as_ref()
+        && mode != Mode::None
+    {
+        let lacking = cgroups.missing();
+        let fix = "Boot with systemd.unified_cgroup_hierarchy=1, and on Debian or Raspberry Pi with cgroup_enable=memory.";
+        need(false, lacking.is_empty(), &format!("the cgroup controllers {}", lacking.join(", ")), "they limit sandboxes", fix);
+    }
+    missing
+}
+
+fn read(path: &str) -> String {
+    fs::read_to_string(path).unwrap_or_default()
+}
+
+fn is_root() -> bool {
+    read("/proc/self/status").lines().any(|line| line.strip_prefix("Uid:").is_some_and(|ids| ids.split_whitespace().nth(1) == Some("0")))
+}
+
+/// Major and minor number of a kernel release such as `6.1.0-13-amd64`.
+fn version(release: &str) -> Option<(u32, u32)> {
+    let mut numbers = release.trim().split(|c: char| !c.is_ascii_digit()).map(str::parse);
+    Some((numbers.next()?.ok()?, numbers.next()?.ok()?))
+}
+
+fn idmap(dir: &Path) -> std::io::Result<()> {
+    // Any range does: nothing is written.
+    let pair = namespace::create_pair(1 << 30)?;
+    mount::idmap(mount::clone_tree(dir)?, pair.user)
+}
+
+fn in_path(program: &str) -> bool {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let usual = ["/usr/sbin", "/sbin"].map(PathBuf::from);
+    std::env::split_paths(&path).chain(usual).any(|dir| dir.join(program).is_file())
+}
+
+/// Built in, or there to be loaded.
+fn module_available(release: &str, name: &str) -> bool {
+    let lists = ["modules.builtin", "modules.dep"].map(|list| read(&format!("/lib/modules/{}/{list}", release.trim())));
+    // A kernel without modules has no lists; then only trying tells, which is the network's part.
+    lists.iter().all(String::is_empty) || lists.iter().any(|list| list.contains(&format!("/{name}.ko")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn kernel_versions_are_read_from_any_release() {
+        assert_eq!(version("6.1.0-13-amd64\n"), Some((6, 1)));
+        assert_eq!(version("5.19-rc1"), Some((5, 19)));
+        assert_eq!(version("nonsense"), None);
+        assert!(version("5.4.0").unwrap() < OLDEST_KERNEL);
+    }
+
+    #[test]
+    fn a_file_system_without_id_mapping_is_named() {
+        if !is_root() {
+            eprintln!("SKIPPED a_file_system_without_id_mapping_is_named: needs root");
+            return;
+        }
+        let missing = probe(Path::new("/proc"));
+        let found = missing.iter().find(|m| m.what.starts_with("id-mapped mounts in /proc (")).expect("/proc cannot be id-mapped");
+        assert!(found.fatal);
+        assert!(probe(&std::env::temp_dir()).iter().all(|m| !m.what.starts_with("id-mapped")), "the test's own directory can");
+    }
+}

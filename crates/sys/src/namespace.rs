@@ -1,0 +1,187 @@
+//! User and network namespaces that exist before the process which shall live in them.
+//!
+//! Namespaces are held by descriptors alone: nothing is mounted, so they are gone when the last descriptor and the last process in
+//! them are.
+
+use std::{
+    fs::{self, File},
+    io,
+    os::fd::{AsFd, OwnedFd},
+    panic, ptr, thread,
+};
+
+use rustix::{
+    process::{Pid, Signal, WaitOptions},
+    thread::{LinkNameSpaceType, move_into_link_name_space},
+};
+
+/// How many user ids a namespace of ours has: 0 to 65535 inside.
+pub const IDS: u32 = 65536;
+
+/// A user namespace and a network namespace that it owns.
+#[derive(Debug)]
+pub struct Pair {
+    /// The user namespace.
+    pub user: OwnedFd,
+    /// The network namespace.
+    pub net: OwnedFd,
+}
+
+/// Makes a user namespace in which ids 0 to 65535 are `id_base` and following outside, and a network namespace that it owns.
+pub fn create_pair(id_base: u32) -> io::Result<Pair> {
+    if id_base.checked_add(IDS - 1).is_none_or(|last| last == u32::MAX) {
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, format!("user ids from {id_base} do not fit 32 bits")));
+    }
+    let anchor = Anchor::start()?;
+    let pid = anchor.0.as_raw_nonzero();
+    let map = format!("0 {id_base} {IDS}\n");
+    fs::write(format!("/proc/{pid}/uid_map"), &map)?;
+    fs::write(format!("/proc/{pid}/gid_map"), &map)?;
+    of_process(pid.get())
+}
+
+/// The namespaces in which process `pid` lives.
+pub fn of_process(pid: i32) -> io::Result<Pair> {
+    let open = |kind| File::open(format!("/proc/{pid}/ns/{kind}")).map(OwnedFd::from);
+    Ok(Pair { user: open("user")?, net: open("net")? })
+}
+
+/// Runs `work` on a thread of its own inside the network namespace; the thread ends with it. A panic of `work` goes on in the caller.
+pub fn in_network<T: Send>(net: impl AsFd, work: impl FnOnce() -> T + Send) -> io::Result<T> {
+    let net = net.as_fd();
+    thread::scope(|scope| {
+        let inside = thread::Builder::new().name("netns".to_owned()).spawn_scoped(scope, move || {
+            move_into_link_name_space(net, Some(LinkNameSpaceType::Network))?;
+            Ok(work())
+        })?;
+        inside.join().unwrap_or_else(|panicked| panic::resume_unwind(panicked))
+    })
+}
+
+/// A child that does nothing but keep two new namespaces alive; ended and reaped on drop.
+struct Anchor(Pid);
+
+impl Anchor {
+    fn start() -> io::Result<Self> {
+        // No exit signal: the child is none of those that a SIGCHLD handler or a `wait` for any child would see. The table of
+        // descriptors is shared, so that the child does not hold a second reference to each.
+        let flags = (libc::CLONE_NEWUSER | libc::CLONE_NEWNET | libc::CLONE_FILES) as libc::c_ulong;
+        let parent = rustix::process::getpid().as_raw_nonzero().get();
+        let mut all: libc::sigset_t = blank();
+        let mut old: libc::sigset_t = blank();
+        // SAFETY: both sets are valid for writes and outlive the calls. `clone` without CLONE_VM and with a null stack is a fork; the
+        // child may share locks with threads that do not exist in it, so it only makes system calls in `anchor` and never returns.
+        // All signals are blocked while it starts, so no handler of ours ever runs in it.
+        let pid = unsafe {
+            libc::sigfillset(&mut all);
+            libc::pthread_sigmask(libc::SIG_SETMASK, &all, &mut old);
+            let pid = libc::syscall(libc::SYS_clone, flags, ptr::null_mut::<u8>(), 0, 0, 0);
+            if pid == 0 {
+                anchor(parent);
+            }
+            let error = io::Error::last_os_error();
+            libc::pthread_sigmask(libc::SIG_SETMASK, &old, ptr::null_mut());
+            if pid < 0 {
+                return Err(error);
+            }
+            pid
+        };
+        Pid::from_raw(pid as i32).map(Self).ok_or_else(|| io::Error::other("the kernel returned no process id"))
+    }
+}
+
+impl Drop for Anchor {
+    fn drop(&mut self) {
+        // Neither can fail: the child is ours, unreaped, and cannot block the signal.
+        let _ = rustix::process::kill_process(self.0, Signal::KILL);
+        let _ = rustix::io::retry_on_intr(|| rustix::process::waitpid(Some(self.0), WaitOptions::from_bits_retain(libc::__WALL as u32)));
+    }
+}
+
+/// What the child does: end when the thread that made it ends, and wait for that or for a kill.
+fn anchor(parent: libc::pid_t) -> ! {
+    // SAFETY: system calls without memory arguments.
+    unsafe {
+        libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL);
+        if libc::getppid() != parent {
+            libc::_exit(1);
+        }
+        loop {
+            libc::pause();
+        }
+    }
+}
+
+fn blank() -> libc::sigset_t {
+    // SAFETY: a signal set is plain bits; all zero is the empty set.
+    unsafe { std::mem::zeroed() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn is_root(test: &str) -> bool {
+        let root = rustix::process::geteuid().is_root();
+        if !root {
+            eprintln!("SKIPPED {test}: needs root");
+        }
+        root
+    }
+
+    fn links() -> String {
+        fs::read_to_string("/proc/thread-self/net/dev").unwrap()
+    }
+
+    #[test]
+    fn a_pair_is_a_new_network_owned_by_new_users() {
+        if !is_root("a_pair_is_a_new_network_owned_by_new_users") {
+            return;
+        }
+        let pair = create_pair(0x0fff_0000).unwrap();
+        let ours = of_process(std::process::id() as i32).unwrap();
+        let inode = |fd: &OwnedFd| rustix::fs::fstat(fd).unwrap().st_ino;
+        assert_ne!(inode(&pair.user), inode(&ours.user));
+        assert_ne!(inode(&pair.net), inode(&ours.net));
+
+        // SAFETY: returns a new descriptor and touches no memory.
+        let owner = unsafe {
+            use std::os::fd::{AsRawFd, FromRawFd};
+            let fd = libc::ioctl(pair.net.as_raw_fd(), libc::NS_GET_USERNS);
+            assert!(fd >= 0, "{}", io::Error::last_os_error());
+            OwnedFd::from_raw_fd(fd)
+        };
+        assert_eq!(inode(&owner), inode(&pair.user));
+    }
+
+    #[test]
+    fn work_runs_inside_and_the_caller_stays_outside() {
+        if !is_root("work_runs_inside_and_the_caller_stays_outside") {
+            return;
+        }
+        let pair = create_pair(0x0fff_0000).unwrap();
+        let before = links();
+        let inside = in_network(&pair.net, links).unwrap();
+        let names: Vec<_> = inside.lines().skip(2).filter_map(|line| line.split(':').next()).map(str::trim).collect();
+        assert!(names.contains(&"lo") && !names.contains(&"eth0"), "{names:?}");
+        assert_eq!(links().lines().count(), before.lines().count());
+    }
+
+    #[test]
+    fn no_child_is_left() {
+        if !is_root("no_child_is_left") {
+            return;
+        }
+        let anchor = Anchor::start().unwrap();
+        let proc = format!("/proc/{}", anchor.0.as_raw_nonzero());
+        assert!(fs::metadata(&proc).is_ok());
+        drop(anchor);
+        assert!(fs::metadata(&proc).is_err());
+    }
+
+    #[test]
+    fn ids_that_do_not_fit_are_refused() {
+        assert_eq!(create_pair(u32::MAX - 5).unwrap_err().kind(), io::ErrorKind::InvalidInput);
+        assert_eq!(create_pair(u32::MAX - IDS + 1).unwrap_err().kind(), io::ErrorKind::InvalidInput);
+    }
+}

@@ -1,0 +1,51 @@
+import os
+
+import pytest
+from daemon import Daemon
+
+
+@pytest.fixture(scope="session")
+def daemon():
+    daemon = Daemon()
+    daemon.start()
+    os.environ.update(daemon.env())
+    yield daemon
+    daemon.close()
+
+
+@pytest.fixture(autouse=True)
+def point_the_sdk_at_the_daemon(request):
+    """Every test uses the shared daemon, unless it asks for its own."""
+    if "own_daemon" in request.fixturenames:
+        daemon = request.getfixturevalue("own_daemon")
+    else:
+        daemon = request.getfixturevalue("daemon")
+    os.environ.update(daemon.env())
+
+
+@pytest.fixture
+def own_daemon():
+    daemon = Daemon()
+    daemon.start()
+    yield daemon
+    daemon.close()
+
+
+@pytest.fixture(scope="module")
+def shared(daemon):
+    """One sandbox for the tests of a module that do not disturb each other."""
+    from e2b import Sandbox
+
+    os.environ.update(daemon.env())
+    sandbox = Sandbox.create(timeout=600)
+    yield sandbox
+    sandbox.kill()
+
+
+@pytest.fixture
+def sandbox():
+    from e2b import Sandbox
+
+    sandbox = Sandbox.create(timeout=120)
+    yield sandbox
+    sandbox.kill()
