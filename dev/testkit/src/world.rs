@@ -268,6 +268,12 @@ impl Dir {
 
 impl Drop for Dir {
     fn drop(&mut self) {
-        let _ = std::fs::remove_dir_all(&self.0);
+        // Tasks of the world that are still ending may put files there meanwhile.
+        for _ in 0..1000 {
+            match std::fs::remove_dir_all(&self.0) {
+                Err(error) if error.kind() != std::io::ErrorKind::NotFound => std::thread::sleep(Duration::from_millis(1)),
+                _ => return,
+            }
+        }
     }
 }

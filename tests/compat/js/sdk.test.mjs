@@ -43,7 +43,7 @@ test('commands', async () => {
   assert.equal((await sandbox.commands.run('whoami', { user: 'root' })).stdout, 'root\n')
 
   const cat = await sandbox.commands.run('cat', { background: true, stdin: true })
-  await cat.sendStdin?.('a\n') ?? await sandbox.commands.sendStdin(cat.pid, 'a\n')
+  await sandbox.commands.sendStdin(cat.pid, 'a\n')
   assert.ok((await sandbox.commands.list()).some((p) => p.pid === cat.pid))
   await sandbox.commands.closeStdin(cat.pid)
   assert.equal((await cat.wait()).stdout, 'a\n')

@@ -263,10 +263,16 @@ async fn a_failed_start_says_why_and_leaves_a_record() {
 async fn a_start_that_takes_too_long_is_given_up_and_cleaned_up() {
     let world = World::start_with(ControlConfig { start_timeout_s: 1, ..Default::default() }).await.unwrap();
     world.sim.delay(Duration::from_millis(1500));
-    let reply = world.api().post("/sandboxes", json!({"templateID": "base", "timeout": 3600})).await;
+    let api = world.api();
+    let request = tokio::spawn(async move { api.post("/sandboxes", json!({"templateID": "base", "timeout": 3600})).await });
+    let id = world.until("it starts", || async { world.store.fleet().starting().await.unwrap().pop() }).await.unwrap();
+    let reply = request.await.unwrap();
     assert_eq!((reply.status, reply.text("error_code")), (504, "sandbox_placement_timeout"), "{reply:?}");
+    assert_eq!(world.ended(id.as_str()).await.unwrap().reason, EndReason::StartFailed);
     // The node carries on; what comes up late is nobody's and goes.
-    world.sim.delay(Duration::ZERO);
+    let path = format!("/v2/sandboxes/{id}/logs?search=ended");
+    let ended = || async { (world.api().get(&path).await.body["logs"] != json!([])).then_some(()) };
+    world.until("the node ended it", ended).await.unwrap();
     world.emptied().await.unwrap();
 }
 
