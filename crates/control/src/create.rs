@@ -5,7 +5,7 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use atoll_store::{BuildRow, Idempotency, InsertError, NewSandbox as NewRow, SandboxState, Started, Tenant};
+use atoll_store::{BuildRow, Idempotency, InsertError, Level, LogRow, NewSandbox as NewRow, SandboxState, Started, Tenant};
 use atoll_types::{Egress, EndReason, Ending, Resources, SandboxId, Secret, TemplateRef, TemplateRefError, Timestamp};
 use atoll_wire::{
     connect::{Code, RpcError},
@@ -36,6 +36,9 @@ const KEY_LIFE: chrono::TimeDelta = chrono::TimeDelta::hours(24);
 pub(crate) struct Options {
     pub(crate) network: Option<NetworkConfig>,
     pub(crate) auto_resume: bool,
+    /// What the client asked to happen at the deadline. This version ends the sandbox all the same, and its log says so.
+    pub(crate) auto_pause: bool,
+    auto_pause_memory: bool,
     env_names: Vec<String>,
     mcp: Vec<String>,
 }
@@ -90,10 +93,6 @@ impl Plan {
         if volume_mounts.is_some_and(|mounts| !mounts.is_empty()) {
             return Err(ApiError::invalid("volumeMounts: volumes are not available on this host"));
         }
-        if pause {
-            // Ending what the client wants kept would lose its work.
-            return Err(ApiError::new(Kind::NotServed, "autoPause: pausing is not served by this version of Atoll; leave it out"));
-        }
         let envs = env_vars.unwrap_or_default();
         if let Some(name) = envs.keys().find(|name| name.is_empty() || name.contains(['=', '\0'])) {
             return Err(ApiError::invalid(format_args!("envVars: {name:?} cannot be the name of a variable")));
@@ -104,6 +103,8 @@ impl Plan {
         let options = Options {
             network,
             auto_resume: resume,
+            auto_pause: pause,
+            auto_pause_memory: auto_pause_memory.unwrap_or(true),
             env_names: envs.keys().cloned().collect(),
             mcp: mcp.unwrap_or_default().into_keys().collect(),
         };
@@ -134,6 +135,7 @@ impl Plan {
         let id = SandboxId::random();
         let created_at = control.now();
         let token = secure.then(Secret::random_token);
+        let will_not_pause = options.auto_pause;
         let row = NewRow {
             id: id.clone(),
             template: build.template.clone(),
@@ -183,6 +185,11 @@ impl Plan {
         };
         let came_up = control.store().fleet().started(&id, GENERATION, started).await?;
         control.reconcilers().nudge();
+        if will_not_pause {
+            let message = "autoPause was asked for, but this version of Atoll cannot pause: the sandbox ends at its deadline".to_owned();
+            let line = LogRow { at: control.now(), level: Level::Warn, message, fields: BTreeMap::new() };
+            control.store().fleet().record_logs(vec![(id.clone(), line)]).await?;
+        }
         if let Some(row) = came_up {
             return Ok(handed_out(row));
         }

@@ -1,6 +1,7 @@
 //! What a client may say about a sandbox's network, and what of it this version can do. Facts: reference/rest-api.md §6.4.
 //!
-//! What is valid and cannot be enforced is refused, never accepted in silence: a deny list that denies nothing is worse than an error.
+//! A restriction that cannot be enforced is refused, never accepted in silence: a deny list that denies nothing is worse than an error.
+//! What restricts nothing is kept and shown.
 
 use std::net::IpAddr;
 
@@ -51,19 +52,21 @@ pub(crate) fn check(
     if !public {
         return not_yet("network.allowPublicTraffic: false");
     }
-    if https_ports.as_ref().is_some_and(|ports| !ports.is_empty()) {
-        return not_yet("network.httpsPorts");
-    }
-    if mask_request_host.is_some() {
-        return not_yet("network.maskRequestHost");
-    }
     if denies_all && !allow.is_empty() {
         return not_yet("network.allowOut with everything else denied");
     }
     if !denies_all && !deny.is_empty() {
         return not_yet("network.denyOut of anything but `0.0.0.0/0`");
     }
-    let shown = NetworkConfig { allow_public_traffic: Some(public), allow_out, deny_out, dns_servers, ..NetworkConfig::default() };
+    let shown = NetworkConfig {
+        allow_public_traffic: Some(public),
+        allow_out,
+        deny_out,
+        dns_servers,
+        https_ports,
+        mask_request_host,
+        ..NetworkConfig::default()
+    };
     Ok((Egress { internet: !denies_all }, Some(shown)))
 }
 
@@ -120,7 +123,8 @@ mod tests {
     fn what_can_be_done_is_accepted_and_shown_with_its_defaults() {
         assert_eq!(check(None, None, false).unwrap().0, Egress { internet: true });
         assert_eq!(check(None, Some(false), true).unwrap().0, Egress { internet: false });
-        assert_eq!(run(json!({"allowPublicTraffic": null, "httpsPorts": []}), None).unwrap(), (true, json!({"allowPublicTraffic": true})));
+        let kept = json!({"allowPublicTraffic": true, "httpsPorts": [443], "maskRequestHost": "localhost:${PORT}"});
+        assert_eq!(run(json!({"httpsPorts": [443], "maskRequestHost": "localhost:${PORT}"}), None).unwrap(), (true, kept));
         let denied = json!({"denyOut": ["0.0.0.0/0"]});
         assert_eq!(run(denied, Some(true)).unwrap(), (false, json!({"allowPublicTraffic": true, "denyOut": ["0.0.0.0/0"]})));
         let allowed = json!({"allowOut": ["8.8.8.8", "1.0.0.0/8", "2001:db8::/32"]});
@@ -143,12 +147,7 @@ mod tests {
         ] {
             assert_eq!(run(invalid.clone(), None).unwrap_err(), Kind::Invalid, "{invalid}");
         }
-        for later in [
-            json!({"denyOut": ["1.2.3.4"]}),
-            json!({"allowOut": ["*.example.com"], "denyOut": ["0.0.0.0/0"]}),
-            json!({"maskRequestHost": "localhost:${PORT}"}),
-            json!({"httpsPorts": [443]}),
-        ] {
+        for later in [json!({"denyOut": ["1.2.3.4"]}), json!({"allowOut": ["*.example.com"], "denyOut": ["0.0.0.0/0"]})] {
             assert_eq!(run(later.clone(), None).unwrap_err(), Kind::NotServed, "{later}");
         }
         assert_eq!(run(json!({"egressProxy": {"address": "p:1"}}), None).unwrap_err(), Kind::Forbidden);

@@ -172,13 +172,14 @@ pub(crate) fn listed(row: SandboxRow) -> ListedSandbox {
 }
 
 fn detail(mut row: SandboxRow) -> Result<SandboxDetail, ApiError> {
-    let Options { network, auto_resume, .. } = serde_json::from_value(std::mem::take(&mut row.options)).map_err(ApiError::bug)?;
+    let Options { network, auto_resume, auto_pause, .. } =
+        serde_json::from_value(std::mem::take(&mut row.options)).map_err(ApiError::bug)?;
     Ok(SandboxDetail {
         envd_access_token: row.access_token.take(),
         allow_internet_access: row.allow_internet_access,
         domain: None,
         network,
-        lifecycle: Some(Lifecycle { auto_resume, on_timeout: OnTimeout::Kill }),
+        lifecycle: Some(Lifecycle { auto_resume, on_timeout: if auto_pause { OnTimeout::Pause } else { OnTimeout::Kill } }),
         listed: listed(row),
     })
 }

@@ -160,7 +160,6 @@ async fn wrong_requests_are_told_what_is_wrong() {
         (403, base(json!({"network": {"egressProxy": {"address": "a:1"}}}))),
         (400, base(json!({"iam": {"tokens": {"a": {"audience": "b", "tokenType": "JWT-SVID"}}}}))),
         (400, base(json!({"volumeMounts": [{"name": "v", "path": "/v"}]}))),
-        (501, base(json!({"autoPause": true}))),
         (501, base(json!({"secure": true, "network": {"allowPublicTraffic": false}}))),
     ];
     for (status, body) in wrong {
@@ -173,6 +172,8 @@ async fn wrong_requests_are_told_what_is_wrong() {
     }
     for harmless in [
         json!({"autoPause": false}),
+        json!({"autoPause": true, "autoResume": {"enabled": true}}),
+        json!({"network": {"maskRequestHost": "localhost:${PORT}"}}),
         json!({"iam": {}}),
         json!({"volumeMounts": []}),
         json!({"mcp": null}),
@@ -180,7 +181,7 @@ async fn wrong_requests_are_told_what_is_wrong() {
     ] {
         assert_eq!(world.api().post("/sandboxes", base(harmless)).await.status, 201);
     }
-    assert_eq!(world.sim.living().len(), 5, "nothing was started for the wrong ones");
+    assert_eq!(world.sim.living().len(), 7, "nothing was started for the wrong ones");
 }
 
 #[tokio::test]
