@@ -176,8 +176,9 @@ impl Recipe {
             let cause = retry.split_once("broken by ").map(|(_, cause)| cause.rsplit_once(">: ").map_or(cause, |(_, cause)| cause));
             return BootstrapError::Index { detail: cause.map_or(line, str::to_owned) };
         }
-        let last = said.iter().rev().find(|line| line.starts_with("E:") || line.starts_with("tar:")).or(said.last());
-        BootstrapError::Failed { program: self.program, detail: last.cloned().map_or_else(|| "it said nothing".into(), tidy), log }
+        // The first complaint is the cause; those after it say that it failed.
+        let cause = said.iter().find(|line| line.starts_with("E:") || line.starts_with("tar:")).or(said.last());
+        BootstrapError::Failed { program: self.program, detail: cause.cloned().map_or_else(|| "it said nothing".into(), tidy), log }
     }
 }
 
@@ -277,7 +278,9 @@ impl Kitchen {
         // In a process namespace of its own that ends with this daemon, so that nothing of it outlives an interruption.
         let mut command = Command::new("setpriv");
         command.args(["--pdeathsig", "KILL", "unshare", "--pid", "--fork", "--kill-child", "--mount-proc", "--"]);
-        if recipe.source == Source::Debootstrap && Path::new(EATMYDATA_HOOK).is_dir() && find_program("eatmydata").is_some() {
+        let can_eat =
+            Path::new(EATMYDATA_HOOK).is_dir() && ["eatmydata", "dpkg-architecture"].iter().all(|name| find_program(name).is_some());
+        if recipe.source == Source::Debootstrap && can_eat {
             command.args(["eatmydata", recipe.program, "--hook-dir", EATMYDATA_HOOK]);
         } else {
             command.arg(recipe.program);
