@@ -39,6 +39,8 @@ impl Transport for Http {
     fn send(&self, request: Request<Body>) -> Answer<'_> {
         Box::pin(async move {
             let host = self.base.host().unwrap_or_default().trim_start_matches('[').trim_end_matches(']');
+            // RFC 6761 §6.3: the name is this machine, whatever a resolver says or lacks.
+            let host = if host == "localhost" || host.ends_with(".localhost") { "127.0.0.1" } else { host };
             let stream = TcpStream::connect((host, self.base.port_u16().unwrap_or(80))).await?;
             let authority = self.base.authority().map(|a| a.as_str()).unwrap_or_default();
             exchange(stream, authority, request).await
