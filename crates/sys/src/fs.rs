@@ -12,6 +12,9 @@ use rustix::{
     io::Errno,
 };
 
+/// A flag for opening files: a FIFO without another side is empty or an error at once, instead of a wait for that side.
+pub const NONBLOCK: i32 = libc::O_NONBLOCK;
+
 /// The magic number of the file system that holds `path` (symlinks are followed); see statfs(2).
 pub fn magic(path: &Path) -> io::Result<u32> {
     // The kernel's numbers have 32 bits; the field that carries them is wider, and signed, on some machines.

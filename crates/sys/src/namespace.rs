@@ -12,7 +12,7 @@ use std::{
 
 use rustix::{
     process::{Pid, Signal, WaitOptions},
-    thread::{LinkNameSpaceType, move_into_link_name_space},
+    thread::{CapabilitiesSecureBits, LinkNameSpaceType, move_into_link_name_space},
 };
 
 /// How many user ids a namespace of ours has: 0 to 65535 inside.
@@ -28,16 +28,22 @@ pub struct Pair {
 }
 
 /// Makes a user namespace in which ids 0 to 65535 are `id_base` and following outside, and a network namespace that it owns.
+///
+/// Its owner is user `id_base`: what the kernel counts by user (inotify instances, pending signals, ...) it counts for the owner of
+/// the namespace as well, and namespaces of one owner could use that up for each other, and for the owner.
 pub fn create_pair(id_base: u32) -> io::Result<Pair> {
     if id_base.checked_add(IDS - 1).is_none_or(|last| last == u32::MAX) {
         return Err(io::Error::new(io::ErrorKind::InvalidInput, format!("user ids from {id_base} do not fit 32 bits")));
     }
-    let anchor = Anchor::start()?;
-    let pid = anchor.0.as_raw_nonzero();
-    let map = format!("0 {id_base} {IDS}\n");
-    fs::write(format!("/proc/{pid}/uid_map"), &map)?;
-    fs::write(format!("/proc/{pid}/gid_map"), &map)?;
-    of_process(pid.get())
+    on_own_thread(|| {
+        make_namespaces_for(id_base)?;
+        let anchor = Anchor::start()?;
+        let pid = anchor.0.as_raw_nonzero();
+        let map = format!("0 {id_base} {IDS}\n");
+        fs::write(format!("/proc/{pid}/uid_map"), &map)?;
+        fs::write(format!("/proc/{pid}/gid_map"), &map)?;
+        of_process(pid.get())
+    })
 }
 
 /// The namespaces in which process `pid` lives.
@@ -46,16 +52,33 @@ pub fn of_process(pid: i32) -> io::Result<Pair> {
     Ok(Pair { user: open("user")?, net: open("net")? })
 }
 
-/// Runs `work` on a thread of its own inside the network namespace; the thread ends with it. A panic of `work` goes on in the caller.
+/// Runs `work` on a thread of its own inside the network namespace. A panic of `work` goes on in the caller.
 pub fn in_network<T: Send>(net: impl AsFd, work: impl FnOnce() -> T + Send) -> io::Result<T> {
     let net = net.as_fd();
-    thread::scope(|scope| {
-        let inside = thread::Builder::new().name("netns".to_owned()).spawn_scoped(scope, move || {
-            move_into_link_name_space(net, Some(LinkNameSpaceType::Network))?;
-            Ok(work())
-        })?;
-        inside.join().unwrap_or_else(|panicked| panic::resume_unwind(panicked))
+    on_own_thread(|| {
+        move_into_link_name_space(net, Some(LinkNameSpaceType::Network))?;
+        Ok(work())
     })
+}
+
+/// Runs `work` on a thread that ends with it, and with it whatever it changed of its thread.
+fn on_own_thread<T: Send>(work: impl FnOnce() -> io::Result<T> + Send) -> io::Result<T> {
+    thread::scope(|scope| {
+        let thread = thread::Builder::new().name("namespaces".to_owned()).spawn_scoped(scope, work)?;
+        thread.join().unwrap_or_else(|panicked| panic::resume_unwind(panicked))
+    })
+}
+
+/// Makes `user` the owner of the namespaces that this thread makes from now on. All its rights remain: some hosts let nobody else make
+/// user namespaces.
+fn make_namespaces_for(user: u32) -> io::Result<()> {
+    const SAME: libc::uid_t = libc::uid_t::MAX;
+    rustix::thread::set_capabilities_secure_bits(CapabilitiesSecureBits::NO_SETUID_FIXUP)?;
+    // SAFETY: a system call without memory arguments; unlike the C library's function it changes this thread alone.
+    match unsafe { libc::syscall(libc::SYS_setresuid, SAME, user, SAME) } {
+        0 => Ok(()),
+        _ => Err(io::Error::last_os_error()),
+    }
 }
 
 /// A child that does nothing but keep two new namespaces alive; ended and reaped on drop.
@@ -119,6 +142,8 @@ fn blank() -> libc::sigset_t {
 
 #[cfg(test)]
 mod tests {
+    use std::os::fd::{AsRawFd, FromRawFd};
+
     use super::*;
 
     fn is_root(test: &str) -> bool {
@@ -144,9 +169,14 @@ mod tests {
         assert_ne!(inode(&pair.user), inode(&ours.user));
         assert_ne!(inode(&pair.net), inode(&ours.net));
 
+        let mut owner: libc::uid_t = 0;
+        // SAFETY: the kernel writes one user id to where the pointer points.
+        let asked = unsafe { libc::ioctl(pair.user.as_raw_fd(), libc::NS_GET_OWNER_UID, &raw mut owner) };
+        assert_eq!((asked, owner), (0, 0x0fff_0000), "what the kernel counts by user it counts for this sandbox");
+        assert!(rustix::process::geteuid().is_root());
+
         // SAFETY: returns a new descriptor and touches no memory.
         let owner = unsafe {
-            use std::os::fd::{AsRawFd, FromRawFd};
             let fd = libc::ioctl(pair.net.as_raw_fd(), libc::NS_GET_USERNS);
             assert!(fd >= 0, "{}", io::Error::last_os_error());
             OwnedFd::from_raw_fd(fd)

@@ -28,6 +28,9 @@ pub const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bi
 
 const STACK: usize = 64 << 10;
 
+/// The longest string that the kernel hands to a program.
+const LONGEST_STRING: usize = 128 << 10;
+
 /// What to start, and how.
 #[derive(Debug, Clone, Copy)]
 pub struct Spawn<'a> {
@@ -279,6 +282,10 @@ impl Strings {
         let text = |bytes: &[u8], what| CString::new(bytes).map_err(|_| SpawnError::Nul { what });
         let program = spawn.program;
         let path = spawn.env.get("PATH").map_or(DEFAULT_PATH, String::as_str);
+        if path.len() > LONGEST_STRING {
+            // No program takes it; looking through it would take long.
+            return Err(SpawnError::Exec { program: program.into(), source: io::Error::from_raw_os_error(libc::E2BIG) });
+        }
         let candidates = if program.contains('/') || program.is_empty() {
             vec![text(program.as_bytes(), "the command")?]
         } else {

@@ -12,8 +12,8 @@ pub use logs::{Level, SandboxLog, SandboxLogEntries, SandboxLogEntry, SandboxLog
 pub use metrics::{SandboxMetric, SandboxesMetrics};
 pub use network::{EgressProxy, NetworkConfig, NetworkRule, Transform};
 pub use sandbox::{
-    AutoResume, CLIENT_ID, Connect, ConnectV2, IamConfig, IamToken, Lifecycle, ListedSandbox, NewSandbox, OnTimeout, Refresh, Sandbox, SandboxDetail,
-    SandboxState, Timeout, VolumeMount,
+    AutoResume, CLIENT_ID, Connect, ConnectV2, IamConfig, IamToken, Lifecycle, ListedSandbox, NewSandbox, OnTimeout, Refresh, Sandbox,
+    SandboxDetail, SandboxState, Timeout, VolumeMount,
 };
 use serde::{Deserialize, Deserializer, Serialize};
 
