@@ -155,7 +155,7 @@ fn engine(config: &Config, data: &DataDir) -> Result<(Arc<dyn Runtime>, Networks
         return Ok((Arc::new(Sim::new()), Networks::Host));
     }
     let guest = Guest::unpack(&data.bin())?;
-    if let Some(missing) = container::probe(data.path()).into_iter().find(|missing| missing.fatal) {
+    if let Some(missing) = container::probe(data.path()).into_iter().find(|capability| capability.fatal && !capability.there) {
         bail!("this host cannot hold sandboxes: {missing} (`atolld doctor` looks at everything)");
     }
     let instance = instance::of(data.path());

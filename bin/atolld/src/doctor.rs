@@ -60,12 +60,9 @@ pub fn examine(config: &Config) -> Vec<Finding> {
     let what = format!("{memory} MiB of memory available ({MEMORY_WANTED_MIB} MiB wanted)");
     look(memory >= MEMORY_WANTED_MIB, false, what, "a sandbox may use 1024 MiB unless its template says otherwise", "add memory");
     if config.node.runtime == RuntimeKind::Container {
-        let probed = container::probe(existing(&config.data_dir));
-        if probed.is_empty() {
-            look(true, true, "containers".into(), "they hold the sandboxes", "");
-        }
-        for missing in probed {
-            look(false, missing.fatal, missing.what, missing.why, &missing.fix);
+        for capability in container::probe(existing(&config.data_dir)) {
+            let container::Capability { what, there, why, fix, fatal } = capability;
+            look(there, fatal, what, why, fix);
         }
     }
     found

@@ -19,9 +19,10 @@ use std::{path::PathBuf, process::ExitCode};
 
 use anyhow::{Context as _, Result};
 use clap::{Parser, Subcommand};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
-use tracing::info;
+use tracing::{info, warn};
 
 use crate::config::{Config, LogFormat};
 
@@ -94,6 +95,7 @@ fn perform(cli: Cli) -> Result<bool> {
     match role {
         Role::All | Role::Config => {
             log::start(&config.log)?;
+            raise_open_files();
             let closing = CancellationToken::new();
             in_runtime(async {
                 let signals = listen_to_signals(closing.clone())?;
@@ -106,6 +108,18 @@ fn perform(cli: Cli) -> Result<bool> {
         Role::Doctor { json } => doctor::report(&doctor::examine(&config), json),
         Role::Team(Team::Create { name }) => in_runtime(team::create(&config.data_dir, &name)).map(|()| true),
         Role::Leaks { json } => leaks::report(&leaks::find(&config.data_dir)?, json),
+    }
+}
+
+/// A sandbox costs a few descriptors, each of its connections two, and service managers start programs with room for 1024.
+fn raise_open_files() {
+    const WANTED: u64 = 1 << 18;
+    let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
+    let wanted = maximum.map_or(WANTED, |most| most.min(WANTED));
+    if current.is_some_and(|now| now < wanted)
+        && let Err(error) = setrlimit(Resource::Nofile, Rlimit { current: Some(wanted), maximum })
+    {
+        warn!(%error, "could not raise the limit of open files, which is {current:?}");
     }
 }
 

@@ -45,7 +45,11 @@ struct Daemon {
 
 impl Daemon {
     fn start(data: &Path) -> Self {
-        let mut child = atolld(data, &["all"]).stdout(Stdio::piped()).spawn().unwrap();
+        Self::spawn(atolld(data, &["all"]))
+    }
+
+    fn spawn(mut command: Command) -> Self {
+        let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
         let mut lines = BufReader::new(child.stdout.take().unwrap());
         let mut exports = String::new();
         while !exports.ends_with("atoll ready\n") {
@@ -107,6 +111,21 @@ fn starts_answers_stops_and_remembers() {
     let daemon = Daemon::start(&data);
     assert_eq!(daemon.export("E2B_API_KEY"), key);
     assert_eq!(daemon.get("/v2/sandboxes", &key), "HTTP/1.1 200 OK");
+    daemon.stop();
+}
+
+#[test]
+fn it_takes_the_room_for_open_files_that_it_may_have() {
+    let scratch = Scratch::new("files");
+    let mut command = Command::new("sh");
+    command.args(["-c", "ulimit -S -n 256; exec \"$0\" all", env!("CARGO_BIN_EXE_atolld")]);
+    let of_atolld = atolld(&scratch.0.join("data"), &[]);
+    command.envs(of_atolld.get_envs().filter_map(|(name, value)| Some((name, value?))));
+    let daemon = Daemon::spawn(command);
+    let limits = fs::read_to_string(format!("/proc/{}/limits", daemon.child.id())).unwrap();
+    let line = limits.lines().find(|line| line.starts_with("Max open files")).unwrap();
+    let numbers: Vec<u64> = line.split_whitespace().filter_map(|word| word.parse().ok()).collect();
+    assert_eq!(numbers[0], numbers[1].min(1 << 18), "{line}");
     daemon.stop();
 }
 

@@ -21,6 +21,8 @@ use std::{fmt::Display, io, path::PathBuf};
 use atoll_wire::body::Body;
 use http::{HeaderValue, Method, Request, Response, StatusCode, request::Parts};
 
+use tokio::sync::Semaphore;
+
 use self::query::Query;
 use crate::{
     paths, reply,
@@ -28,6 +30,10 @@ use crate::{
     state::Context,
     users::{self, User},
 };
+
+/// Bodies that travel at once. Each takes a thread for as long as its client likes; there are more threads than this, so that calls
+/// that end by themselves always find one.
+static TRANSFERS: Semaphore = Semaphore::const_new(128);
 
 /// Answers `GET /files`, `POST /files` and `POST /files/compose`; nothing else gets here.
 pub async fn handle(context: Context, request: Request<Body>) -> Response<Body> {

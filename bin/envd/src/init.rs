@@ -1,6 +1,9 @@
 //! `POST /init`: whoever runs the sandbox tells the daemon whose it is, and what its processes shall find.
 
-use std::net::IpAddr;
+use std::{
+    net::IpAddr,
+    sync::{Arc, PoisonError},
+};
 
 use atoll_wire::{
     body::{self, Body, CollectError},
@@ -32,22 +35,27 @@ enum Refusal {
 
 /// Answers a call.
 pub async fn handle(context: Context, body: Body) -> Response<Body> {
-    let mut response = answer(&context.state, body).await;
+    let mut response = answer(context.state, body).await;
     response.headers_mut().insert(HeaderName::from_static("x-envd-version"), HeaderValue::from_static(ENVD_VERSION));
     response
 }
 
-async fn answer(state: &State, body: Body) -> Response<Body> {
+async fn answer(state: Arc<State>, body: Body) -> Response<Body> {
     let bytes = match body::collect(body, BODY_LIMIT).await {
         Ok(bytes) => bytes,
         Err(CollectError::TooLarge { .. }) => return body::status(StatusCode::PAYLOAD_TOO_LARGE),
         Err(CollectError::Broken(_)) => return body::status(StatusCode::BAD_REQUEST),
     };
     let Some((request, timestamp)) = parse(&bytes) else { return body::status(StatusCode::BAD_REQUEST) };
-    let _one_at_a_time = state.init.lock().await;
-    match apply(state, request, timestamp) {
-        Ok(()) => reply::no_store(body::status(StatusCode::NO_CONTENT)),
-        Err(refusal) => {
+    // Where it may block: the files it writes belong to the sandbox, and may be anything there.
+    let applied = tokio::task::spawn_blocking(move || {
+        let _one_at_a_time = state.init.lock().unwrap_or_else(PoisonError::into_inner);
+        apply(&state, request, timestamp)
+    });
+    match applied.await {
+        Err(_) => body::status(StatusCode::INTERNAL_SERVER_ERROR),
+        Ok(Ok(())) => reply::no_store(body::status(StatusCode::NO_CONTENT)),
+        Ok(Err(refusal)) => {
             log::warn("envd", "init refused", &[("error", &refusal)]);
             let status = match refusal {
                 Refusal::WrongToken | Refusal::Reset => StatusCode::UNAUTHORIZED,

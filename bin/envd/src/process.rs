@@ -18,7 +18,7 @@ use std::{
 };
 
 use atoll_sys::process::{Spawn, SpawnError};
-use atoll_wire::process::{ProcessConfig, process_selector::Selector};
+use atoll_wire::process::{ProcessConfig, process_event::EndEvent, process_selector::Selector};
 use tokio::{sync::mpsc, time::Instant};
 
 use crate::log;
@@ -46,7 +46,21 @@ struct Table {
     /// In the order they were started.
     live: Vec<Arc<Process>>,
     /// In the order they ended.
-    ended: VecDeque<(Instant, Arc<Process>)>,
+    ended: VecDeque<(Instant, Ended)>,
+}
+
+/// What is kept of a process that ended: nothing that it held open, and not what it was started with.
+#[derive(Debug, Clone, PartialEq)]
+struct Ended {
+    pid: u32,
+    tag: Option<String>,
+    end: EndEvent,
+}
+
+/// A process that a client means.
+enum Known {
+    Live(Arc<Process>),
+    Ended(Ended),
 }
 
 /// Why a process was not started.
@@ -111,7 +125,9 @@ impl Processes {
     fn retire(&self, process: &Arc<Process>) {
         let mut table = self.table();
         table.live.retain(|p| !Arc::ptr_eq(p, process));
-        table.ended.push_back((Instant::now(), process.clone()));
+        if let Some(end) = process.end() {
+            table.ended.push_back((Instant::now(), Ended { pid: process.pid, tag: process.tag.clone(), end }));
+        }
         if table.ended.len() > MOST_RETAINED {
             table.ended.pop_front();
         }
@@ -124,12 +140,13 @@ impl Processes {
 
     /// The process that a client means, if it has not ended.
     fn find_live(&self, selector: &Selector) -> Option<Arc<Process>> {
-        self.table().live.iter().rev().find(|p| p.is(selector)).cloned()
+        self.table().live.iter().rev().find(|p| means(selector, p.pid, &p.tag)).cloned()
     }
 
     /// The process that a client means, if it is still known.
-    fn find(&self, selector: &Selector) -> Option<Arc<Process>> {
-        self.find_live(selector).or_else(|| self.table().ended.iter().rev().map(|(_, p)| p).find(|p| p.is(selector)).cloned())
+    fn find(&self, selector: &Selector) -> Option<Known> {
+        let ended = || self.table().ended.iter().rev().map(|(_, p)| p).find(|p| means(selector, p.pid, &p.tag)).cloned();
+        self.find_live(selector).map(Known::Live).or_else(|| ended().map(Known::Ended))
     }
 
     fn table(&self) -> MutexGuard<'_, Table> {
@@ -138,5 +155,28 @@ impl Processes {
             table.ended.pop_front();
         }
         table
+    }
+}
+
+fn means(selector: &Selector, pid: u32, tag: &Option<String>) -> bool {
+    match selector {
+        Selector::Pid(meant) => *meant == pid,
+        Selector::Tag(meant) => tag.as_ref() == Some(meant),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_end_is_known_for_thirty_seconds() {
+        let processes = Processes::new(Reaper::new(false));
+        let ended = |pid| Ended { pid, tag: None, end: EndEvent::default() };
+        let ago = |seconds| Instant::now() - Duration::from_secs(seconds);
+        processes.table().ended.extend([(ago(31), ended(1)), (ago(30), ended(2)), (ago(20), ended(3))]);
+        let known = |pid| processes.find(&Selector::Pid(pid)).is_some();
+        assert_eq!([1, 2, 3].map(known), [false, false, true]);
+        assert_eq!(processes.table().ended.len(), 1);
     }
 }

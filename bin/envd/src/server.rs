@@ -1,6 +1,16 @@
 //! The daemon's life: it boots, listens, serves until it is told to stop, and takes its processes along.
 
-use std::{convert::Infallible, future::pending, io, net::Ipv4Addr, sync::Arc, time::Duration};
+use std::{
+    convert::Infallible,
+    future::pending,
+    io,
+    net::Ipv4Addr,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
 use atoll_wire::body::from_incoming;
 use hyper::{Request, body::Incoming, service::service_fn};
@@ -11,7 +21,7 @@ use hyper_util::{
 use tokio::{
     net::{TcpListener, TcpStream},
     signal::unix::{SignalKind, signal},
-    time::{Instant, sleep, timeout},
+    time::{Instant, sleep},
 };
 
 use crate::{
@@ -35,6 +45,7 @@ const GRACE: Duration = Duration::from_secs(2);
 
 /// Runs the daemon until SIGTERM.
 pub fn run(flags: Flags) -> io::Result<()> {
+    atoll_sys::memory::return_when_freed();
     // One thread serves everything: an idle sandbox costs as little memory as possible. Work that blocks gets threads, briefly.
     tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -76,7 +87,7 @@ async fn serve(flags: Flags) -> io::Result<()> {
 async fn accept(listener: TcpListener, state: Arc<State>) {
     loop {
         match listener.accept().await {
-            Ok((stream, _)) => drop(tokio::spawn(connection(stream, state.clone()))),
+            Ok((stream, _)) => drop(tokio::spawn(connection(stream, state.clone(), IDLE))),
             Err(error) => {
                 log::warn("envd", "cannot accept a connection", &[("error", &error)]);
                 // Out of descriptors, most likely: others will be closed.
@@ -86,21 +97,32 @@ async fn accept(listener: TcpListener, state: Arc<State>) {
     }
 }
 
-async fn connection(stream: TcpStream, state: Arc<State>) {
+/// Serves one connection. It may be without a request for as long as `idle`; streams may be quiet for ever.
+async fn connection(stream: TcpStream, state: Arc<State>, idle: Duration) {
     // Small messages must not wait for each other; a socket that cannot be told so works nevertheless.
     let _ = stream.set_nodelay(true);
-    if !timeout(IDLE, stream.peek(&mut [0])).await.is_ok_and(|first| first.is_ok()) {
-        return;
-    }
-    let service = service_fn(move |request: Request<Incoming>| {
+    let asked = AtomicBool::new(false);
+    let service = service_fn(|request: Request<Incoming>| {
+        asked.store(true, Ordering::Relaxed);
         let answer = router::answer(state.clone(), request.map(from_incoming));
         async move { Ok::<_, Infallible>(answer.await) }
     });
     let mut server = auto::Builder::new(TokioExecutor::new());
-    server.http1().timer(TokioTimer::new()).header_read_timeout(IDLE).max_buf_size(HEAD_BYTES).max_headers(HEAD_LINES);
+    server.http1().timer(TokioTimer::new()).header_read_timeout(idle).max_buf_size(HEAD_BYTES).max_headers(HEAD_LINES);
     server.http2().timer(TokioTimer::new()).max_header_list_size(HEAD_BYTES as u32);
-    if let Err(error) = server.serve_connection(TokioIo::new(stream), service).await {
-        log::debug("envd", "connection broke", &[("error", &error)]);
+    tokio::select! {
+        served = server.serve_connection(TokioIo::new(stream), service) => {
+            if let Err(error) = served {
+                log::debug("envd", "connection broke", &[("error", &error)]);
+            }
+        }
+        // Until it is known which HTTP a client speaks, and whether it speaks at all, no limit of the server's counts.
+        () = async {
+            sleep(idle).await;
+            if asked.load(Ordering::Relaxed) {
+                pending().await
+            }
+        } => {}
     }
 }
 
@@ -121,5 +143,52 @@ async fn stop_processes(processes: &Processes, first_process: bool) {
     tokio::select! {
         () = reaping => {}
         _ = processes.reaper().run() => pending().await,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use tokio::{
+        io::{AsyncReadExt as _, AsyncWriteExt as _},
+        time::timeout,
+    };
+
+    use super::*;
+
+    const SHORT: Duration = Duration::from_millis(300);
+    const PATIENCE: Duration = Duration::from_secs(30);
+
+    async fn connect() -> TcpStream {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+        let client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        let state = State::new("/nowhere".into(), false, BTreeMap::new(), Processes::new(Reaper::new(false)));
+        tokio::spawn(connection(listener.accept().await.unwrap().0, state, SHORT));
+        client
+    }
+
+    #[tokio::test]
+    async fn a_connection_without_a_whole_request_is_closed_after_a_while() {
+        let preface = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+        let heads: [&[u8]; 5] = [b"", b"P", &preface[..20], preface, b"GET /health HTTP/1.1\r\nhost: "];
+        for head in heads {
+            let mut client = connect().await;
+            client.write_all(head).await.unwrap();
+            // Whatever is said before it is closed is fine.
+            let closed = timeout(PATIENCE, client.read_to_end(&mut Vec::new())).await;
+            assert!(closed.is_ok(), "{:?} keeps a connection", String::from_utf8_lossy(head));
+        }
+    }
+
+    #[tokio::test]
+    async fn a_stream_may_last_longer_than_idleness() {
+        let mut client = connect().await;
+        client.write_all(b"GET /files?path=/dev/zero HTTP/1.1\r\nhost: x\r\n\r\n").await.unwrap();
+        let begun = Instant::now();
+        let mut buffer = vec![0; 1 << 16];
+        while begun.elapsed() < 3 * SHORT {
+            assert!(client.read(&mut buffer).await.unwrap() > 0);
+        }
     }
 }

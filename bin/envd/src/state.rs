@@ -26,7 +26,7 @@ pub struct State {
     /// The machine is the sandbox's own, and so is its clock.
     pub(crate) in_vm: bool,
     /// One `/init` at a time.
-    pub(crate) init: tokio::sync::Mutex<()>,
+    pub(crate) init: Mutex<()>,
     /// The processes that clients started.
     pub processes: Processes,
     /// The watchers that `CreateWatcher` made.

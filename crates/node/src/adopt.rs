@@ -3,8 +3,14 @@
 //! - A sandbox that was ready and whose machine lives is taken back; its deadline holds, also if it has passed.
 //! - One whose machine is gone, whose start was not complete or whose stop had begun is torn down and reported as ended.
 //! - A state file that cannot be understood is moved aside with its directory, and said so: it may belong to a newer version.
+//! - A machine that no state file names is removed.
 
-use std::{collections::HashMap, fs, io, net::Ipv4Addr, sync::Arc, time::Duration};
+use std::{
+    collections::{HashMap, HashSet},
+    fs, io,
+    sync::Arc,
+    time::Duration,
+};
 
 use atoll_runtime::{Machine, MachineState, Runtime};
 use atoll_types::{Clock, EndReason, SandboxId};
@@ -44,7 +50,7 @@ pub(crate) async fn survey(config: &NodeConfig, runtime: &dyn Runtime, clock: &d
     let dir = config.sandboxes();
     let list = dir.clone();
     let names = disk::run(move || fs::read_dir(list)?.map(|entry| Ok(entry?.file_name())).collect::<io::Result<Vec<_>>>()).await?;
-    let mut found = Vec::new();
+    let (mut found, mut known) = (Vec::new(), HashSet::new());
     for name in names {
         let Some(id) = name.to_str().and_then(|name| name.parse::<SandboxId>().ok()) else {
             tracing::warn!("`{}` is no state directory of a sandbox; it is left alone", dir.join(&name).display());
@@ -52,6 +58,7 @@ pub(crate) async fn survey(config: &NodeConfig, runtime: &dyn Runtime, clock: &d
         };
         let home = Home::new(dir.join(&name));
         let read = home.clone();
+        known.insert(id.clone());
         match disk::run(move || Ok(read.load())).await? {
             Ok(record) => found.extend(look(runtime, home, record).await),
             // Nothing exists before its state file does.
@@ -59,8 +66,15 @@ pub(crate) async fn survey(config: &NodeConfig, runtime: &dyn Runtime, clock: &d
             Err(error @ RecordError::Read(_)) => {
                 tracing::error!(sandbox.id = %id, error = chain(&error), "cannot read the state of sandbox `{id}`; it is left alone");
             }
-            Err(error) => set_aside(config, clock, &id, &error).await,
+            Err(error) => {
+                set_aside(config, clock, &id, &error).await;
+                known.remove(&id);
+            }
         }
+    }
+    for (id, left) in runtime.remains().await.into_iter().filter(|(id, _)| !known.contains(id)) {
+        tracing::warn!(sandbox.id = %id, "sandbox `{id}` has no state directory any more; what is left of it is removed");
+        runtime.discard(left).await;
     }
     Ok(found)
 }
@@ -90,7 +104,7 @@ async fn set_aside(config: &NodeConfig, clock: &dyn Clock, id: &SandboxId, error
     match moved.await {
         Ok(()) => tracing::error!(
             sandbox.id = %id, error,
-            "the state of sandbox `{id}` cannot be understood; it is now in {}, and what may still run of it belongs to nobody",
+            "the state of sandbox `{id}` cannot be understood; it is now in {}, and what still runs of it is ended",
             to.display()
         ),
         Err(trouble) => tracing::error!(sandbox.id = %id, error, %trouble, "cannot move {} aside", from.display()),
@@ -149,15 +163,8 @@ async fn finish(node: Arc<Node>, home: Home, record: Record, machine: Option<Box
     match machine {
         Some(machine) => drop(machine.stop(Duration::ZERO).await),
         None => {
-            // An engine may have come far before the file could name the machine: all that is known is where it would be.
-            let unnamed = || MachineState {
-                runtime: node.runtime.name().into(),
-                pid: 0,
-                pid_started: 0,
-                guest: (Ipv4Addr::UNSPECIFIED, 0).into(),
-                dir: home.machine_dir(),
-                cgroup: record.sandbox_id.to_string(),
-            };
+            // An engine may have come far before the file could name the machine.
+            let unnamed = || MachineState::unnamed(&*node.runtime, &record.sandbox_id, home.machine_dir());
             node.runtime.discard(record.machine.clone().unwrap_or_else(unnamed)).await;
         }
     }

@@ -150,7 +150,7 @@ impl Home {
             Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(()),
             result => result,
         };
-        gone(remove_tree(&self.machine_dir()))?;
+        gone(atoll_sys::fs::remove_tree(&self.machine_dir()))?;
         gone(fs::remove_file(self.dir.join("state.json.new")))?;
         gone(fs::remove_file(self.anchor()))?;
         gone(fs::remove_dir(&self.dir))
@@ -158,50 +158,6 @@ impl Home {
 
     fn anchor(&self) -> PathBuf {
         self.dir.join("state.json")
-    }
-}
-
-/// Removes a directory that a stranger filled. Directories are lifted to the top before they are emptied, so the depth of the tree
-/// costs neither stack nor file descriptors, and no path grows too long.
-fn remove_tree(top: &Path) -> io::Result<()> {
-    let mut lifted = 0u64;
-    loop {
-        let mut empty = true;
-        for entry in fs::read_dir(top)? {
-            let entry = entry?;
-            if !entry.file_type()?.is_dir() {
-                fs::remove_file(entry.path())?;
-                continue;
-            }
-            empty = false;
-            for child in fs::read_dir(entry.path())? {
-                let child = child?;
-                if child.file_type()?.is_dir() {
-                    lift(&child.path(), top, &mut lifted)?;
-                } else {
-                    fs::remove_file(child.path())?;
-                }
-            }
-            match fs::remove_dir(entry.path()) {
-                // A directory may change under its reader, who then sees it in the next round.
-                Err(e) if e.kind() == io::ErrorKind::DirectoryNotEmpty => {}
-                result => result?,
-            }
-        }
-        if empty {
-            return fs::remove_dir(top);
-        }
-    }
-}
-
-/// Renames `dir` to a free name directly below `top`.
-fn lift(dir: &Path, top: &Path, counter: &mut u64) -> io::Result<()> {
-    loop {
-        *counter += 1;
-        match fs::rename(dir, top.join(format!("lifted-{counter}"))) {
-            Err(e) if matches!(e.kind(), io::ErrorKind::DirectoryNotEmpty | io::ErrorKind::NotADirectory) => {}
-            result => return result,
-        }
     }
 }
 
@@ -274,26 +230,5 @@ mod tests {
         assert!(matches!(load(&" ".repeat(LIMIT as usize + 1)), Err(RecordError::TooLarge)));
         home.save(&record("i2")).unwrap();
         assert!(matches!(home.load(), Err(RecordError::Misplaced(_))));
-    }
-
-    #[test]
-    fn removes_a_tree_deeper_than_any_path() {
-        let scratch = Scratch::new("home-deep");
-        let top = scratch.path().join("machine");
-        let deep = top.join("upper");
-        fs::create_dir_all(&deep).unwrap();
-        // Built from the inside out: wrap the tree so far in one more directory, 3,000 times.
-        for _ in 0..3000 {
-            let wrap = top.join("wrap");
-            fs::create_dir(&wrap).unwrap();
-            fs::write(wrap.join("file"), "x").unwrap();
-            fs::rename(&deep, wrap.join("a-name-of-some-length")).unwrap();
-            fs::rename(&wrap, &deep).unwrap();
-        }
-        fs::create_dir_all(top.join("lifted-1/full")).unwrap();
-        fs::write(top.join("lifted-2"), "in the way").unwrap();
-        std::os::unix::fs::symlink("/", top.join("root")).unwrap();
-        remove_tree(&top).unwrap();
-        assert!(!top.exists() && Path::new("/etc").exists());
     }
 }

@@ -210,19 +210,19 @@ async fn a_slot_reaches_the_internet_and_nothing_else() {
     let everywhere = serve_in(&outside.net.net, SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, 0));
     let of_host = serve(TcpListener::bind((Ipv4Addr::UNSPECIFIED, 0)));
     let in_slot = serve_in(slot.net_ns(), SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, 0));
-    let in_other = serve_in(other.net_ns(), SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, 0));
+    let inother = serve_in(other.net_ns(), SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, 0));
     let in_alone = serve_in(alone.net_ns(), SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, 0));
 
     assert_eq!(ask_from(&slot, public).unwrap(), outside.host.to_string(), "it comes from the host's address");
     assert!(ask_from(&slot, name_server).is_ok(), "a private name server");
-    for (server, port) in [(&slot, in_slot), (&other, in_other), (&alone, in_alone)] {
+    for (server, port) in [(&slot, in_slot), (&other, inother), (&alone, in_alone)] {
         let from = ask(SocketAddrV4::new(server.address(), port)).unwrap();
         assert_eq!(from, Ipv4Addr::from_bits(server.address().to_bits() - 1).to_string(), "the host reaches slot {}", server.index());
     }
 
     let mut denied: Vec<_> =
         [outside.private, outside.link_local].into_iter().map(|address| SocketAddrV4::new(address, everywhere)).collect();
-    denied.push(SocketAddrV4::new(other.address(), in_other));
+    denied.push(SocketAddrV4::new(other.address(), inother));
     let mut netlink = Netlink::open().unwrap();
     let foreign = |link: &str| ["at", "ow"].iter().any(|kind| link.starts_with(kind)) && !link.contains(&mark.0.to_string());
     let links: HashSet<_> = netlink.links().unwrap().into_iter().filter(|link| !foreign(&link.name)).map(|link| link.index).collect();
@@ -271,6 +271,41 @@ async fn a_forged_sender_is_dropped() {
     assert_eq!(&text[..length], b"honest");
 
     drop((slot, other));
+    slots.shutdown().await.unwrap();
+    assert_eq!(mark.leftovers(), [""; 0]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_predecessor_opened_is_closed_to_one_without_internet() {
+    let Some(mark) = Mark::new('p', "what_a_predecessor_opened_is_closed_to_one_without_internet") else { return };
+    let outside = Outside::new(&mark);
+    // Two addresses, one of which is taken: whoever comes next has the predecessor's.
+    let range = format!("198.19.{}.{}/30", std::process::id() % 256, std::process::id() / 256 % 64 * 4).parse().unwrap();
+    let slots = start(SlotsConfig { range, ..mark.config() }).await;
+    let (other, slot) = (slots.take(&Egress::default()).await.unwrap(), slots.take(&Egress::default()).await.unwrap());
+    let server = in_network(&outside.net.net, || UdpSocket::bind((outside.public, 0))).unwrap().unwrap();
+    server.set_read_timeout(Some(DENIED)).unwrap();
+    let (to, address, mut text) = (server.local_addr().unwrap(), slot.address(), [0; 16]);
+    let say = |slot: &Slot, text: &str| {
+        let socket = in_network(slot.net_ns(), || UdpSocket::bind((address, 5353))).unwrap().unwrap();
+        socket.set_read_timeout(Some(DENIED)).unwrap();
+        socket.send_to(text.as_bytes(), to).unwrap();
+        socket
+    };
+    let socket = say(&slot, "before");
+    let (length, from) = server.recv_from(&mut text).unwrap();
+    assert_eq!(&text[..length], b"before");
+    server.send_to(b"reply", from).unwrap();
+    assert_eq!(socket.recv(&mut text).unwrap(), 5, "now the kernel knows the flow");
+    drop(socket);
+    slot.release();
+
+    let next = slots.take(&OFFLINE).await.unwrap();
+    assert_eq!(next.address(), address);
+    let _socket = say(&next, "after");
+    assert!(server.recv_from(&mut text).is_err(), "the flow of the predecessor is open");
+
+    drop((other, next));
     slots.shutdown().await.unwrap();
     assert_eq!(mark.leftovers(), [""; 0]);
 }

@@ -64,7 +64,7 @@ struct Case<'a> {
 /// Runs every case; the first that fails ends the suite.
 pub async fn run(runtime: &dyn Runtime, fixture: &dyn Fixture) -> Result<(), Broken> {
     let case = Case { runtime, fixture };
-    let cases: [(&'static str, Boxed<'_, Outcome>); 11] = [
+    let cases: [(&'static str, Boxed<'_, Outcome>); 12] = [
         ("a booted machine answers", Box::pin(case.answers())),
         ("machines do not share an address", Box::pin(case.are_apart())),
         ("the end of a machine is told, again and again", Box::pin(case.tells_its_end())),
@@ -74,6 +74,7 @@ pub async fn run(runtime: &dyn Runtime, fixture: &dyn Fixture) -> Result<(), Bro
         ("an adopted machine's end is told", Box::pin(case.ends_after_adoption())),
         ("a dead machine is not adopted", Box::pin(case.is_gone())),
         ("discard ends what lives, any number of times", Box::pin(case.is_discarded())),
+        ("a machine that nobody names any more is found and discarded", Box::pin(case.is_found())),
         ("a failed boot leaves nothing", Box::pin(case.fails())),
         ("a dropped boot leaves nothing", Box::pin(case.is_given_up())),
     ];
@@ -162,6 +163,18 @@ impl Case<'_> {
             self.is_clean(&left.dir).await?;
         }
         expect(self.runtime.adopt(left).await.is_err(), || "it adopts what was discarded".to_owned())
+    }
+
+    async fn is_found(&self) -> Outcome {
+        let plan = self.fixture.plan();
+        let id = plan.id.clone();
+        let dir = within(self.runtime.boot(plan)).await?.map_err(|error| chain(&error))?.state().dir;
+        let mut found = within(self.runtime.remains()).await?.into_iter();
+        let (_, left) = found.find(|(found, _)| *found == id).ok_or("it is not found")?;
+        within(self.runtime.discard(left)).await?;
+        self.is_clean(&dir).await?;
+        let found = within(self.runtime.remains()).await?;
+        expect(found.iter().all(|(found, _)| *found != id), || "it is found after it was discarded".to_owned())
     }
 
     async fn fails(&self) -> Outcome {

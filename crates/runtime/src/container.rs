@@ -25,13 +25,13 @@ use atoll_sys::{
     launch,
     pidfd::{Process, Signal, Status, Watched},
 };
-use atoll_types::ENVD_PORT;
+use atoll_types::{ENVD_PORT, SandboxId};
 use tokio::{
     task::spawn_blocking,
     time::{sleep, timeout},
 };
 
-pub use self::probe::{Missing, probe};
+pub use self::probe::{Capability, probe};
 use crate::{Abilities, BootError, BootPlan, Boxed, Exit, Gone, Machine, MachineState, Network, Runtime, Usage};
 
 const NAME: &str = "container";
@@ -78,6 +78,14 @@ impl Container {
 impl Parts {
     fn group(&self, name: &str) -> Option<Cgroup> {
         (!name.is_empty()).then(|| self.hierarchies.group(&format!("{}/{name}", self.config.cgroup_parent)))
+    }
+
+    /// The first process of a machine, dead or alive. Start times count from the start of the host: after a restart of the host
+    /// another process can have both numbers, but is not in the cgroup.
+    fn process(&self, left: &MachineState) -> Option<Process> {
+        let group = self.group(&left.cgroup);
+        let process = Process::find(left.pid, left.pid_started)?;
+        (process.has_ended() || group.is_none_or(|group| group.holds(process.pid()))).then_some(process)
     }
 
     fn start(&self, plan: BootPlan) -> Result<Started, BootError> {
@@ -157,8 +165,7 @@ impl Runtime for Container {
 
     fn adopt(&self, left: MachineState) -> Boxed<'_, Result<Box<dyn Machine>, Gone>> {
         Box::pin(async move {
-            let process =
-                Process::find(left.pid, left.pid_started).filter(|process| left.runtime == NAME && !process.has_ended()).ok_or(Gone)?;
+            let process = self.0.process(&left).filter(|process| left.runtime == NAME && !process.has_ended()).ok_or(Gone)?;
             let cgroup = self.0.group(&left.cgroup);
             let machine = Running::watch(Left { process: Some(process), cgroup }, left).map_err(|_| Gone)?;
             Ok(Box::new(machine) as Box<dyn Machine>)
@@ -166,9 +173,15 @@ impl Runtime for Container {
     }
 
     fn discard(&self, left: MachineState) -> Boxed<'_, ()> {
-        let process = Process::find(left.pid, left.pid_started);
-        let cgroup = self.0.group(&left.cgroup);
+        let (process, cgroup) = (self.0.process(&left), self.0.group(&left.cgroup));
         Box::pin(run_blocking(move || drop(Left { process, cgroup })))
+    }
+
+    fn remains(&self) -> Boxed<'_, Vec<(SandboxId, MachineState)>> {
+        let groups = self.0.hierarchies.groups_in(&self.0.config.cgroup_parent);
+        let ids = groups.into_iter().filter_map(|name| name.parse::<SandboxId>().ok());
+        let found = ids.map(|id| (id.clone(), MachineState::unnamed(self, &id, PathBuf::new()))).collect();
+        Box::pin(async { found })
     }
 }
 

@@ -10,7 +10,15 @@ pub mod container;
 mod plan;
 pub mod sim;
 
-use std::{future::Future, net::SocketAddr, pin::Pin, time::Duration};
+use std::{
+    future::Future,
+    net::{Ipv4Addr, SocketAddr},
+    path::PathBuf,
+    pin::Pin,
+    time::Duration,
+};
+
+use atoll_types::SandboxId;
 
 pub use plan::{BootPlan, Network, RootFs};
 
@@ -25,8 +33,9 @@ pub trait Runtime: Send + Sync + 'static {
     /// What it can do: facts, not promises.
     fn abilities(&self) -> Abilities;
 
-    /// Starts a machine. When the future resolves, `envd` has been started; it may need a moment more to answer. On failure, or if
-    /// the future is dropped, nothing of the machine is left.
+    /// Starts a machine. When the future resolves, `envd` has been started; it may need a moment more to answer. On failure nothing
+    /// of the machine is left. If the future is dropped, nothing is left after a moment that nobody can tell: whoever wants to use
+    /// the directory or the network for something else waits for the future, which always resolves within a minute.
     fn boot(&self, plan: BootPlan) -> Boxed<'_, Result<Box<dyn Machine>, BootError>>;
 
     /// Takes back a machine that outlived the daemon.
@@ -34,6 +43,10 @@ pub trait Runtime: Send + Sync + 'static {
 
     /// Removes what is left of a machine: processes, cgroup, mounts. Idempotent; the state directory itself is the caller's.
     fn discard(&self, left: MachineState) -> Boxed<'_, ()>;
+
+    /// Everything that is on the host of this engine's machines, each named well enough for [`Runtime::discard`]. Machines that
+    /// outlived their state files are found by this.
+    fn remains(&self) -> Boxed<'_, Vec<(SandboxId, MachineState)>>;
 }
 
 /// A running machine. Dropping it leaves it running: the node's state file still names it.
@@ -87,10 +100,18 @@ pub struct MachineState {
     /// Where its `envd` listens.
     pub guest: SocketAddr,
     /// The machine's state directory.
-    pub dir: std::path::PathBuf,
+    pub dir: PathBuf,
     /// Name of its cgroup below Atoll's own; empty when it has none.
     #[serde(default)]
     pub cgroup: String,
+}
+
+impl MachineState {
+    /// A machine of which only the sandbox is known: its start was cut off before it was written down, or what was written is lost.
+    pub fn unnamed(runtime: &dyn Runtime, id: &SandboxId, dir: PathBuf) -> Self {
+        let guest = (Ipv4Addr::UNSPECIFIED, 0).into();
+        Self { runtime: runtime.name().to_owned(), pid: 0, pid_started: 0, guest, dir, cgroup: id.to_string() }
+    }
 }
 
 /// What a machine uses, measured from outside it.

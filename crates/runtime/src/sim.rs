@@ -194,6 +194,10 @@ impl Runtime for Sim {
             self.world().end(|machine| machine.state == left, STOPPED);
         })
     }
+
+    fn remains(&self) -> Boxed<'_, Vec<(SandboxId, MachineState)>> {
+        Box::pin(async { self.world().living.values().map(|machine| (machine.id.clone(), machine.state.clone())).collect() })
+    }
 }
 
 /// How a machine ends that was told to.

@@ -71,6 +71,9 @@ const CONTROLLERS: [&str; 4] = ["memory", "cpu", "cpuacct", "pids"];
 const PERIOD_USEC: u64 = 100_000;
 
 impl Hierarchies {
+    /// The controllers that limit a sandbox.
+    pub const LIMITING: [&str; 3] = ["memory", "cpu", "pids"];
+
     /// Looks at what is mounted.
     pub fn detect() -> io::Result<Self> {
         let mounts = fs::read_to_string("/proc/self/mountinfo")?;
@@ -112,16 +115,26 @@ impl Hierarchies {
         }
     }
 
-    /// The controllers that limit a sandbox and that this host lacks.
+    /// Those of [`Hierarchies::LIMITING`] that this host lacks.
     pub fn missing(&self) -> Vec<&'static str> {
         let has = |name: &str| self.v1.iter().chain(&self.v2).any(|(_, controllers)| controllers.contains(name));
-        CONTROLLERS.into_iter().filter(|&name| name != "cpuacct" && !has(name)).collect()
+        Self::LIMITING.into_iter().filter(|name| !has(name)).collect()
     }
 
     /// The group `name`, a relative path, whether or not it exists.
     pub fn group(&self, name: &str) -> Cgroup {
         let below = |(root, controllers): &(PathBuf, BTreeSet<String>)| (root.join(name), controllers.clone());
         Cgroup { v2: self.v2.as_ref().map(below), v1: self.v1.iter().map(below).collect() }
+    }
+
+    /// The names of the groups directly in `parent`, in whatever hierarchy.
+    pub fn groups_in(&self, parent: &str) -> BTreeSet<String> {
+        let parent = self.group(parent);
+        let entries = parent.dirs().filter_map(|dir| fs::read_dir(dir).ok()).flatten().flatten();
+        entries
+            .filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()))
+            .filter_map(|entry| entry.file_name().into_string().ok())
+            .collect()
     }
 
     /// Makes the group `name` with its parents. It must not exist with processes in it.
@@ -202,6 +215,13 @@ impl Cgroup {
             }
         }
         usage
+    }
+
+    /// Whether this process is in it, as far as there is anything to be in.
+    pub fn holds(&self, pid: i32) -> bool {
+        let pid = pid.to_string();
+        let mut lists = self.dirs().map(|dir| fs::read_to_string(dir.join("cgroup.procs")).unwrap_or_default()).peekable();
+        lists.peek().is_none() || lists.any(|list| list.lines().any(|member| member == pid))
     }
 
     /// Ends every process in it. Asynchronous: [`Cgroup::remove`] waits for the last.
@@ -334,6 +354,7 @@ mod tests {
         assert_eq!(found.mode(), Mode::None);
         assert_eq!(found.missing(), ["memory", "cpu", "pids"]);
         assert_eq!(found.group("atoll/a").usage(), Usage::default());
+        assert!(found.group("atoll/a").holds(1), "nobody can say that it is not");
     }
 
     #[test]
@@ -351,12 +372,15 @@ mod tests {
             fs::write(door, child.id().to_string()).unwrap();
         }
         assert_eq!(group.usage().pids, 1);
+        assert!(group.holds(child.id() as i32) && !group.holds(std::process::id() as i32));
+        assert!(here.groups_in(&parent).iter().eq(["one"]));
         assert!(here.create(&name, &Limits { memory_bytes: 64 << 20, cpus: 1, pids: 16 }).is_err());
 
         group.kill();
         child.wait().unwrap();
         group.remove(Duration::from_secs(10)).unwrap();
         group.remove(Duration::ZERO).unwrap();
+        assert!(here.groups_in(&parent).is_empty() && !group.holds(std::process::id() as i32));
         here.group(&parent).remove(Duration::ZERO).unwrap();
         assert!(group.doors().iter().all(|door| !door.exists()));
     }

@@ -7,6 +7,7 @@ pub mod inotify;
 pub mod launch;
 pub mod listeners;
 pub mod machine;
+pub mod memory;
 pub mod mount;
 pub mod namespace;
 pub mod netlink;

@@ -19,7 +19,12 @@ pub fn run(workspace: &Workspace) -> Result<()> {
         true => &["nextest", "run", "--workspace", "--success-output=final"],
         false => &["test", "--quiet", "--workspace", "--", "--nocapture"],
     };
-    step("tests", || run_command(&mut workspace.cargo(tests)))
+    let mut tests = workspace.cargo(tests);
+    let envd = workspace.output_dir("release")?.join("envd");
+    if envd.exists() {
+        tests.env("ATOLL_TEST_ENVD", envd);
+    }
+    step("tests", || run_command(&mut tests))
 }
 
 fn step(name: &'static str, work: impl FnOnce() -> Result<()>) -> Result<()> {

@@ -1,6 +1,6 @@
 //! What a download's conditional headers and its range ask for. Files have no entity tags, only a time of change.
 
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use chrono::{DateTime, NaiveDateTime, Utc};
 use http::{HeaderMap, HeaderName, header};
@@ -33,9 +33,9 @@ pub fn needs_identity(headers: &HeaderMap) -> bool {
     ABOUT_IDENTITY.iter().any(|name| headers.contains_key(name))
 }
 
-/// A time as HTTP writes it; `None` for the epoch, which file systems without times report.
+/// A time as HTTP writes it; `None` for the epoch, which file systems without times report, and outside the calendar.
 pub fn http_date(time: SystemTime) -> Option<String> {
-    (time != UNIX_EPOCH).then(|| DateTime::<Utc>::from(time).format("%a, %d %b %Y %H:%M:%S GMT").to_string())
+    whole_seconds(time).map(|at| at.format("%a, %d %b %Y %H:%M:%S GMT").to_string())
 }
 
 /// Decides by the headers, the file's time of change and its size.
@@ -86,24 +86,24 @@ fn part(range: &str, size: u64) -> Wanted {
     if start < end { Wanted::Part { start, length: end - start } } else { Wanted::Unsatisfiable }
 }
 
-fn parse_date(text: &str) -> Option<SystemTime> {
+fn parse_date(text: &str) -> Option<DateTime<Utc>> {
     let at = NaiveDateTime::parse_from_str(text, "%a, %d %b %Y %H:%M:%S GMT").ok()?;
-    Some(at.and_utc().into())
+    Some(at.and_utc())
 }
 
-/// The time as precise as HTTP has it; `None` for the epoch.
-fn whole_seconds(time: SystemTime) -> Option<SystemTime> {
-    let seconds = DateTime::<Utc>::from(time).timestamp();
-    let distance = Duration::from_secs(seconds.unsigned_abs());
-    match seconds {
-        0 => None,
-        1.. => UNIX_EPOCH.checked_add(distance),
-        _ => UNIX_EPOCH.checked_sub(distance),
-    }
+/// The time as precise as HTTP has it; `None` for the epoch and outside the calendar, where a file's time can well be.
+fn whole_seconds(time: SystemTime) -> Option<DateTime<Utc>> {
+    let seconds = match time.duration_since(UNIX_EPOCH) {
+        Ok(after) => i64::try_from(after.as_secs()).ok()?,
+        Err(before) => i64::try_from(before.duration().as_secs()).ok()?.checked_neg()?,
+    };
+    DateTime::from_timestamp(seconds, 0).filter(|_| seconds != 0)
 }
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::{Wanted::*, *};
 
     const BEFORE: &str = "Tue, 14 Nov 2023 22:13:19 GMT";
@@ -122,8 +122,9 @@ mod tests {
     #[test]
     fn dates_are_written_as_they_are_read() {
         assert_eq!(http_date(modified()).unwrap(), THEN);
-        assert_eq!(parse_date(THEN), Some(UNIX_EPOCH + Duration::from_secs(1_700_000_000)));
+        assert_eq!(parse_date(THEN), DateTime::from_timestamp(1_700_000_000, 0));
         assert_eq!(http_date(UNIX_EPOCH), None);
+        assert_eq!(http_date(UNIX_EPOCH + Duration::from_secs(9_000_000_000_000_000)), None);
         for nonsense in ["", "yesterday", "2023-11-14", "Tue, 14 Nov 2023 22:13:20 CET"] {
             assert_eq!(parse_date(nonsense), None);
         }

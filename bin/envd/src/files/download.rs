@@ -3,15 +3,17 @@
 use std::{
     fs::{self, File, Metadata},
     io::{self, Read, Seek, SeekFrom},
+    os::unix::fs::OpenOptionsExt as _,
     path::Path,
     time::UNIX_EPOCH,
 };
 
+use atoll_sys::fs::NONBLOCK;
 use atoll_wire::body::{self, Body, Sender};
 use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode, header, request::Parts};
 
 use super::{
-    Refusal, admit, base_name, blocking,
+    Refusal, TRANSFERS, admit, base_name, blocking,
     conditions::{self, Wanted},
     encoding::{self, Encoding},
     gzip::Gzip,
@@ -54,7 +56,11 @@ fn open(path: &Path, parts: &Parts) -> Result<Response<Body>, Refusal> {
     }
     let encoding = encoding::negotiate(&parts.headers, conditions::needs_identity(&parts.headers))
         .ok_or_else(|| Refusal::new(StatusCode::NOT_ACCEPTABLE, "none of the accepted encodings is available"))?;
-    let file = File::open(path).map_err(|error| Refusal::disk(format!("error opening file '{shown}'"), &error))?;
+    let file = File::options()
+        .read(true)
+        .custom_flags(NONBLOCK)
+        .open(path)
+        .map_err(|error| Refusal::disk(format!("error opening file '{shown}'"), &error))?;
     let name = path.to_string_lossy();
     let name = base_name(&name);
     let mut response = match encoding {
@@ -166,10 +172,15 @@ fn rest_of(mut file: File, first: Vec<u8>, length: Option<u64>) -> Response<Body
 /// A response whose body a thread writes. It ends when the client goes, for then nobody takes the next chunk.
 fn stream(write: impl FnOnce(Chunks) -> io::Result<()> + Send + 'static) -> Response<Body> {
     let (sender, body) = body::channel(QUEUE);
-    tokio::task::spawn_blocking(move || {
-        if let Err(error) = write(Chunks(sender.clone())) {
-            sender.blocking_fail(error.into());
-        }
+    tokio::spawn(async move {
+        let _turn = TRANSFERS.acquire().await;
+        let work = move || {
+            if let Err(error) = write(Chunks(sender.clone())) {
+                sender.blocking_fail(error.into());
+            }
+        };
+        // Were the thread to die, the body would break off, and that is what the client must see.
+        let _ = tokio::task::spawn_blocking(work).await;
     });
     Response::new(body)
 }

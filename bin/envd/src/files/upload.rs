@@ -11,6 +11,7 @@ use std::{
     path::Path,
 };
 
+use atoll_sys::fs::NONBLOCK;
 use atoll_wire::{
     body::{self, Body},
     envd::FileInfo,
@@ -22,7 +23,7 @@ use http_body_util::BodyExt as _;
 use tokio::sync::mpsc;
 
 use super::{
-    Refusal, admit, base_name, blocking,
+    Refusal, TRANSFERS, admit, base_name, blocking,
     metadata::{self, Metadata},
     multipart::{Multipart, MultipartError},
     parameters::Parameters,
@@ -45,6 +46,7 @@ pub async fn post(context: Context, request: Request<Body>) -> Response<Body> {
             return refused;
         }
     };
+    let _turn = TRANSFERS.acquire().await;
     let (sender, chunks) = mpsc::channel(QUEUE);
     let incoming = Incoming { chunks, current: Bytes::new(), whole: false };
     let work = blocking(move || receive(&context, &query, &parts.headers, incoming));
@@ -162,7 +164,7 @@ impl Upload {
         if exists {
             chown(path, uid, gid).map_err(|error| refuse("changing the owner of", error))?;
         }
-        let opened = OpenOptions::new().write(true).create(true).truncate(true).mode(0o666).open(path);
+        let opened = OpenOptions::new().write(true).create(true).truncate(true).mode(0o666).custom_flags(NONBLOCK).open(path);
         let mut file = opened.map_err(|error| refuse("opening", error))?;
         if !exists {
             fchown(&file, uid, gid).map_err(|error| refuse("changing the owner of", error))?;

@@ -34,6 +34,8 @@ pub fn rename(source: &Path, destination: &Path, user: &User) -> Result<EntryInf
 
 /// Removes whatever is there with all that is in it; nothing there is as good. Links are removed, not followed.
 pub fn remove(path: &Path) -> Result<(), RpcError> {
+    // With a slash behind it, the name of a link would mean the directory that it leads to.
+    let path = path.components().as_path();
     let removed = match fs::symlink_metadata(path) {
         Ok(found) if found.is_dir() => atoll_sys::fs::remove_tree(path),
         Ok(_) => fs::remove_file(path),
@@ -100,9 +102,9 @@ mod tests {
         scratch.directory("gone/deep");
         symlink("../kept", scratch.path("gone/link")).unwrap();
         symlink("kept", scratch.path("link")).unwrap();
-        for name in ["gone", "gone", "link", "missing/below"] {
+        for name in ["gone", "gone", "link/", "missing/below"] {
             remove(&scratch.path(name)).unwrap();
-            assert!(fs::symlink_metadata(scratch.path(name)).is_err());
+            assert!(fs::symlink_metadata(scratch.path(name.trim_end_matches('/'))).is_err());
         }
         assert!(scratch.path("kept/file").exists());
         assert_eq!(remove(&scratch.path("kept/file/below")).unwrap_err().code, Code::Internal);

@@ -12,10 +12,15 @@ use atoll_wire::{
     filesystem::{EntryInfo, FileType},
 };
 
+use chrono::Datelike as _;
+
 use crate::{
     files::{base_name, metadata},
     users::Accounts,
 };
+
+/// The years that a timestamp can tell on the wire. File systems can tell more.
+const WRITABLE_YEARS: std::ops::RangeInclusive<i32> = 1..=9999;
 
 /// Describes what is at `path`, a link as itself.
 pub fn at(path: &Path) -> io::Result<EntryInfo> {
@@ -35,7 +40,7 @@ pub fn describe(path: &Path, shown: &Path, accounts: &Accounts) -> io::Result<En
         owner: accounts.user_name(found.uid()),
         group: accounts.group_name(found.gid()),
         modified_time: Some(Timestamp { seconds: found.mtime(), nanos: found.mtime_nsec() as i32 })
-            .filter(|at| *at != Timestamp::default()),
+            .filter(|at| *at != Timestamp::default() && at.to_utc().is_some_and(|at| WRITABLE_YEARS.contains(&at.year()))),
         symlink_target: None,
         metadata: metadata::read(path),
         path: text.into_owned(),

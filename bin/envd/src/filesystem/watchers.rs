@@ -1,12 +1,15 @@
 //! Watches whose events wait until a client asks for them.
 //!
-//! A watcher lives until it is removed, whoever made it and however long nobody asks. What waits is bounded: a watcher that is not asked
-//! for too long breaks, and says so from then on.
+//! A watcher lives until it is removed, whoever made it and however long nobody asks. What waits is bounded, in each watcher and in all
+//! of them: one that is not asked for too long breaks, and says so from then on.
 
 use std::{
     collections::HashMap,
     mem,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicUsize, Ordering},
+    },
     time::Duration,
 };
 
@@ -19,13 +22,18 @@ use tokio::task::AbortHandle;
 use super::{random_id, watch::Watch};
 
 /// The most bytes that wait in one watcher.
-const LIMIT: usize = 8 << 20;
+const LIMIT: usize = 16 << 20;
+/// The most bytes that wait in all of them.
+const LIMIT_OF_ALL: usize = 64 << 20;
 /// What an event takes beside its text.
-const OVERHEAD: usize = 128;
+const OVERHEAD: usize = size_of::<FilesystemEvent>() + 32;
 
 /// All watchers, by id.
 #[derive(Default)]
-pub struct Watchers(Mutex<HashMap<String, Watcher>>);
+pub struct Watchers {
+    table: Mutex<HashMap<String, Watcher>>,
+    waiting: Arc<AtomicUsize>,
+}
 
 struct Watcher {
     pending: Arc<Mutex<Pending>>,
@@ -38,12 +46,14 @@ struct Pending {
     events: Vec<FilesystemEvent>,
     bytes: usize,
     broken: Option<RpcError>,
+    /// The bytes of all watchers, those of this one among them.
+    all: Arc<AtomicUsize>,
 }
 
 impl Watchers {
     /// Collects what `watch` tells; returns the id to ask by.
     pub fn add(&self, watch: Watch) -> String {
-        let pending = Arc::new(Mutex::new(Pending::default()));
+        let pending = Arc::new(Mutex::new(Pending::among(&self.waiting)));
         let collected = pending.clone();
         let task = tokio::spawn(async move {
             loop {
@@ -54,19 +64,19 @@ impl Watchers {
             }
         });
         let id = format!("w{}", random_id());
-        lock(&self.0).insert(id.clone(), Watcher { pending, task: task.abort_handle() });
+        lock(&self.table).insert(id.clone(), Watcher { pending, task: task.abort_handle() });
         id
     }
 
     /// Takes the events that wait.
     pub fn take(&self, id: &str) -> Result<Vec<FilesystemEvent>, RpcError> {
-        let pending = lock(&self.0).get(id).ok_or_else(|| unknown(id))?.pending.clone();
+        let pending = lock(&self.table).get(id).ok_or_else(|| unknown(id))?.pending.clone();
         lock(&pending).take()
     }
 
     /// Ends a watcher.
     pub fn remove(&self, id: &str) -> Result<(), RpcError> {
-        lock(&self.0).remove(id).map(drop).ok_or_else(|| unknown(id))
+        lock(&self.table).remove(id).map(drop).ok_or_else(|| unknown(id))
     }
 }
 
@@ -77,28 +87,44 @@ impl Drop for Watcher {
 }
 
 impl Pending {
+    /// Nothing yet, to be counted among what waits in `all` watchers.
+    fn among(all: &Arc<AtomicUsize>) -> Self {
+        Self { events: Vec::new(), bytes: 0, broken: None, all: all.clone() }
+    }
+
     /// Adds what a watch told; false when nothing more can be added, ever.
     fn put(&mut self, told: Result<Option<Vec<FilesystemEvent>>, RpcError>) -> bool {
         let told = told.and_then(|events| {
             let events = events.unwrap_or_default();
-            self.bytes += events.iter().map(|event| OVERHEAD + length(event)).sum::<usize>();
+            let bytes = events.iter().map(|event| OVERHEAD + length(event)).sum::<usize>();
             self.events.extend(events);
-            if self.bytes > LIMIT { Err(RpcError::internal("too many events waited for too long: some were lost")) } else { Ok(()) }
+            self.bytes += bytes;
+            let all = self.all.fetch_add(bytes, Ordering::Relaxed) + bytes;
+            if self.bytes > LIMIT || all > LIMIT_OF_ALL {
+                return Err(RpcError::internal("too many events waited for too long: some were lost"));
+            }
+            Ok(())
         });
         if let Err(error) = told {
-            *self = Self { broken: Some(error), ..Self::default() };
+            self.clear();
+            self.broken = Some(error);
         }
         self.broken.is_none()
     }
 
     fn take(&mut self) -> Result<Vec<FilesystemEvent>, RpcError> {
-        match &self.broken {
-            Some(error) => Err(error.clone()),
-            None => {
-                self.bytes = 0;
-                Ok(mem::take(&mut self.events))
-            }
-        }
+        self.broken.clone().map_or_else(|| Ok(self.clear()), Err)
+    }
+
+    fn clear(&mut self) -> Vec<FilesystemEvent> {
+        self.all.fetch_sub(mem::take(&mut self.bytes), Ordering::Relaxed);
+        mem::take(&mut self.events)
+    }
+}
+
+impl Drop for Pending {
+    fn drop(&mut self) {
+        self.clear();
     }
 }
 
@@ -144,6 +170,23 @@ mod tests {
         for _ in 0..2 {
             assert_eq!(pending.take().unwrap_err().code, Code::Internal);
         }
+    }
+
+    #[test]
+    fn watchers_share_what_all_of_them_may_hold() {
+        let all = Arc::new(AtomicUsize::new(0));
+        let fill = || {
+            let mut pending = Pending::among(&all);
+            (pending.put(Ok(Some(vec![event(LIMIT - 2 * OVERHEAD)]))), pending)
+        };
+        let mut full: Vec<_> = (0..LIMIT_OF_ALL / LIMIT).map(|_| fill()).collect();
+        assert!(full.iter().all(|(room, _)| *room));
+        let mut late = Pending::among(&all);
+        assert!(!late.put(Ok(Some(vec![event(LIMIT / 2)]))));
+        full.pop();
+        assert!(fill().0, "a watcher that goes makes room");
+        drop((full, late));
+        assert_eq!(all.load(Ordering::Relaxed), 0);
     }
 
     #[test]

@@ -12,7 +12,11 @@ use atoll_sys::process::{Exit, reap, reap_any};
 use tokio::{
     signal::unix::{SignalKind, signal},
     sync::oneshot,
+    task::yield_now,
 };
+
+/// How many are reaped before others get their turn: a storm of processes may end as fast as they are reaped.
+const BATCH: usize = 256;
 
 /// Reaps, and tells those who wait.
 pub struct Reaper {
@@ -37,24 +41,29 @@ impl Reaper {
     pub async fn run(&self) -> io::Result<()> {
         let mut ended = signal(SignalKind::child())?;
         loop {
-            self.reap();
+            while self.reap() == BATCH {
+                yield_now().await;
+            }
             ended.recv().await;
         }
     }
 
-    fn reap(&self) {
+    /// Reaps up to a batch; says how many there were.
+    fn reap(&self) -> usize {
         let mut waiting = self.waiting();
         let ended: Vec<(u32, Exit)> = if self.first_process {
-            std::iter::from_fn(reap_any).collect()
+            std::iter::from_fn(reap_any).take(BATCH).collect()
         } else {
-            waiting.keys().filter_map(|pid| Some((*pid, reap(*pid)?))).collect()
+            waiting.keys().filter_map(|pid| Some((*pid, reap(*pid)?))).take(BATCH).collect()
         };
+        let count = ended.len();
         for (pid, exit) in ended {
             if let Some(tell) = waiting.remove(&pid) {
                 // A process that nobody supervises any more is reaped all the same.
                 let _ = tell.send(exit);
             }
         }
+        count
     }
 
     fn waiting(&self) -> MutexGuard<'_, HashMap<u32, oneshot::Sender<Exit>>> {

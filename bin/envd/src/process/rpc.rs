@@ -13,7 +13,7 @@ use atoll_wire::{
         CloseStdinRequest, CloseStdinResponse, ConnectRequest, ConnectResponse, ListRequest, ListResponse, ProcessConfig, ProcessEvent,
         ProcessInfo, ProcessInput, ProcessSelector, SendInputRequest, SendInputResponse, SendSignalRequest, SendSignalResponse,
         StartRequest, StartResponse, StreamInputRequest, StreamInputResponse, UpdateRequest, UpdateResponse,
-        process_event::{DataEvent, Event, KeepAlive, StartEvent},
+        process_event::{DataEvent, EndEvent, Event, KeepAlive, StartEvent},
         process_input::Input,
         process_selector::Selector,
         stream_input_request,
@@ -26,7 +26,7 @@ use tokio::{
 };
 
 use super::{
-    Processes, StartError,
+    Ended, Known, Processes, StartError,
     running::{InputError, Output, Process},
 };
 use crate::{paths, state::Context, users::User};
@@ -37,19 +37,33 @@ pub async fn handle(context: Context, call: Call, keepalive: Duration, method: &
     Some(match method {
         "Start" => {
             let deadline = call.timeout().map(|limit| Instant::now() + limit);
-            let start = |request, sink| async move {
+            let start = |request, mut sink| async move {
                 let (process, output) = start(&context, request, deadline)?;
-                narrate(&process, output, keepalive, sink, |event| StartResponse { event: Some(event) }).await;
+                let wrap = |event| StartResponse { event: Some(ProcessEvent { event: Some(event) }) };
+                narrate(&process, output, keepalive, &mut sink, wrap).await;
                 // Whoever asked for the deadline hears of it, and not of the kill that it meant.
-                if process.expired() { Err(RpcError::deadline_exceeded()) } else { Ok(()) }
+                if process.expired() {
+                    return Err(RpcError::deadline_exceeded());
+                }
+                tell_end(process.end(), &mut sink, wrap).await;
+                Ok(())
             };
             connect::server_stream(&call, body, start).await
         }
         "Connect" => {
-            let attach = |ConnectRequest { process }, sink| async move {
-                let process = known(&processes, process, Processes::find)?;
-                let output = process.subscribe();
-                narrate(&process, output, keepalive, sink, |event| ConnectResponse { event: Some(event) }).await;
+            let attach = |ConnectRequest { process }, mut sink| async move {
+                let wrap = |event| ConnectResponse { event: Some(ProcessEvent { event: Some(event) }) };
+                let end = match known(&processes, process, Processes::find)? {
+                    Known::Live(process) => {
+                        narrate(&process, process.subscribe(), keepalive, &mut sink, wrap).await;
+                        process.end()
+                    }
+                    Known::Ended(Ended { pid, end, .. }) => {
+                        sink.send(wrap(Event::Start(StartEvent { pid }))).await;
+                        Some(end)
+                    }
+                };
+                tell_end(end, &mut sink, wrap).await;
                 Ok(())
             };
             connect::server_stream(&call, body, attach).await
@@ -127,15 +141,14 @@ fn chain(error: &dyn std::error::Error) -> String {
     causes.fold(error.to_string(), |text, cause| format!("{text}: {cause}"))
 }
 
-/// Tells a stream about a process, from its start to its end.
+/// Tells a stream about a process, from its start to the end of its output.
 async fn narrate<M: Message>(
     process: &Process,
     mut output: mpsc::Receiver<Output>,
     keepalive: Duration,
-    mut sink: Sink<M>,
-    wrap: fn(ProcessEvent) -> M,
+    sink: &mut Sink<M>,
+    wrap: fn(Event) -> M,
 ) {
-    let wrap = |event| wrap(ProcessEvent { event: Some(event) });
     sink.send(wrap(Event::Start(StartEvent { pid: process.pid }))).await;
     loop {
         let event = match timeout(keepalive, output.recv()).await {
@@ -145,7 +158,10 @@ async fn narrate<M: Message>(
         };
         sink.send(wrap(event)).await;
     }
-    if let Some(end) = process.end() {
+}
+
+async fn tell_end<M: Message>(end: Option<EndEvent>, sink: &mut Sink<M>, wrap: fn(Event) -> M) {
+    if let Some(end) = end {
         sink.send(wrap(Event::End(end))).await;
     }
 }
@@ -157,8 +173,8 @@ fn list(processes: &Processes) -> ListResponse {
 
 fn update(processes: &Processes, UpdateRequest { process, pty }: UpdateRequest) -> Result<UpdateResponse, RpcError> {
     let process = live(processes, process)?;
-    if let Some(wanted) = pty.and_then(|pty| pty.size) {
-        process.resize(size(wanted)).map_err(internal)?;
+    if let Some(pty) = pty {
+        process.resize(size(pty.size.unwrap_or_default())).map_err(internal)?;
     }
     Ok(UpdateResponse {})
 }
@@ -205,11 +221,7 @@ fn live(processes: &Processes, selector: Option<ProcessSelector>) -> Result<Arc<
     known(processes, selector, Processes::find_live)
 }
 
-fn known(
-    processes: &Processes,
-    selector: Option<ProcessSelector>,
-    find: fn(&Processes, &Selector) -> Option<Arc<Process>>,
-) -> Result<Arc<Process>, RpcError> {
+fn known<P>(processes: &Processes, selector: Option<ProcessSelector>, find: fn(&Processes, &Selector) -> Option<P>) -> Result<P, RpcError> {
     let selector = selector.and_then(|s| s.selector).ok_or_else(|| RpcError::unimplemented("no process was selected"))?;
     find(processes, &selector).ok_or_else(|| {
         RpcError::not_found(match selector {

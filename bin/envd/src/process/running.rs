@@ -16,7 +16,7 @@ use atoll_sys::{
     pty,
     readiness::watch,
 };
-use atoll_wire::process::{ProcessConfig, process_event::EndEvent, process_selector::Selector};
+use atoll_wire::process::{ProcessConfig, process_event::EndEvent};
 use bytes::Bytes;
 use tokio::{
     io::{Interest, unix::AsyncFd},
@@ -114,14 +114,6 @@ impl Process {
             end: watch::Sender::new(None),
         };
         Ok((process, streams))
-    }
-
-    /// Whether a client means this one.
-    pub fn is(&self, selector: &Selector) -> bool {
-        match selector {
-            Selector::Pid(pid) => self.pid == *pid,
-            Selector::Tag(tag) => self.tag.as_ref() == Some(tag),
-        }
     }
 
     /// Its output from now on; the receiver is closed after the end.

@@ -93,6 +93,15 @@ async fn answers_are_exposed_to_pages() {
 }
 
 #[tokio::test]
+async fn replies_are_never_compressed() {
+    let headers = [("content-type", "application/json"), ("content-encoding", "identity"), ("accept-encoding", "gzip, deflate, br")];
+    let response = Daemon::start().send(Method::POST, "/process.Process/List", &headers, "{}").await;
+    assert_eq!((response.status(), &response.headers()["content-type"]), (StatusCode::OK, &"application/json".parse().unwrap()));
+    assert!(!response.headers().contains_key("content-encoding"));
+    assert_eq!(text_body(response).await, "{}");
+}
+
+#[tokio::test]
 async fn everything_is_open_until_there_is_a_token() {
     let daemon = Daemon::start();
     assert_eq!(daemon.get("/envs", &[]).await.status(), StatusCode::OK);

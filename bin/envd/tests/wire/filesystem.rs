@@ -119,6 +119,14 @@ async fn without_a_default_user_calls_are_unauthenticated() {
 }
 
 #[tokio::test]
+async fn until_it_is_told_otherwise_the_daemon_means_root() {
+    let headers = [("content-type", "application/json")];
+    let response = Daemon::start().send(Method::POST, "/filesystem.Filesystem/Stat", &headers, "{}").await;
+    let home = envd::users::find("root").unwrap().home;
+    assert_eq!(json_body(response).await["entry"]["path"], json!(home));
+}
+
+#[tokio::test]
 async fn removing_what_is_missing_succeeds() {
     let sandbox = sandbox!("removing_what_is_missing_succeeds");
     fs::create_dir_all(sandbox.home.join("dir/deep")).unwrap();

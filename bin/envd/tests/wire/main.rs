@@ -8,6 +8,7 @@ mod daemon;
 mod files;
 mod filesystem;
 mod forwarding;
+mod hostile;
 mod init;
 mod input;
 mod process;

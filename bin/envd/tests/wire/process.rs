@@ -426,7 +426,7 @@ async fn many_runs_at_once_all_end() {
 }
 
 /// The daemon as the first process of a PID namespace.
-fn first_process() -> Option<Daemon> {
+pub fn first_process() -> Option<Daemon> {
     let mut command = Command::new("unshare");
     command.args(["--pid", "--fork", "--mount-proc", env!("CARGO_BIN_EXE_envd")]);
     let possible = Command::new("unshare").args(["--pid", "--fork", "--mount-proc", "true"]).output();

@@ -24,9 +24,6 @@ use crate::{
     spec::Spec,
 };
 
-/// How long an engine may take to come to the end of a boot that nobody wants any more.
-const TO_FINISH: Duration = Duration::from_secs(1);
-
 /// Why a sandbox did not come up. Nothing of it is left.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum BootFailure {
@@ -173,8 +170,8 @@ impl Networked {
         let machine = tokio::select! {
             machine = &mut booting => machine.map_err(BootFailure::Machine),
             () = abort.cancelled() => {
-                // One that is let finish is gone for certain when its directory is removed and its network used again.
-                if let Ok(Ok(machine)) = tokio::time::timeout(TO_FINISH, booting).await {
+                // Only one that is let finish is gone for certain when its directory is removed and its network used again.
+                if let Ok(machine) = booting.await {
                     machine.stop(Duration::ZERO).await;
                 }
                 Err(BootFailure::Aborted)

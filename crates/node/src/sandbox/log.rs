@@ -1,6 +1,7 @@
 //! The log of a sandbox: the node's lines about its life, and what its `envd` writes into `envd.log`.
 //!
 //! The file is hostile: lines are bounded in length, fields and number, bytes need not be UTF-8, and the file is cut when it grows.
+//! What is passed on is kept for days, so a sandbox has an allowance of bytes, which grows with time.
 
 use std::{
     collections::BTreeMap,
@@ -19,6 +20,9 @@ const LINE: usize = 8 << 10;
 const CHUNK: usize = 256 << 10;
 /// Lines passed on from one reading.
 const LINES: usize = 200;
+/// Bytes passed on at once at most, and how many more each second brings.
+const BURST: u64 = 256 << 10;
+const PER_SECOND: u64 = 1 << 10;
 /// Fields of a line.
 const FIELDS: usize = 32;
 /// The file is cut when this many bytes of it are read, or when it is four times as long, read or not. Its writer appends, so it
@@ -45,12 +49,16 @@ pub(crate) struct Tail {
     rest: Vec<u8>,
     /// Within a line that is too long: the remainder is skipped.
     skipping: bool,
+    /// Bytes that may be passed on, and when that was so.
+    allowance: (u64, Option<Timestamp>),
+    /// Lines that were not passed on, and not told yet.
+    dropped: usize,
 }
 
 impl Tail {
     /// From the start of the file.
     pub(crate) fn new(id: SandboxId, path: PathBuf) -> Self {
-        Self { id, path, read: 0, rest: Vec::new(), skipping: false }
+        Self { id, path, read: 0, rest: Vec::new(), skipping: false, allowance: (BURST, None), dropped: 0 }
     }
 
     /// From where the file ends now.
@@ -66,7 +74,9 @@ impl Tail {
 
     /// The lines written since the last call. Blocks.
     pub(crate) fn lines(&mut self, now: Timestamp) -> Vec<LogLine> {
-        let (lines, dropped) = match self.read() {
+        let since = self.allowance.1.replace(now).map_or(0, |before| (now - before).num_seconds().clamp(0, 3600) as u64);
+        self.allowance.0 = BURST.min(self.allowance.0 + since * PER_SECOND);
+        let lines = match self.read() {
             Ok(read) => read,
             Err(e) if e.kind() == io::ErrorKind::NotFound => return Vec::new(),
             Err(error) => {
@@ -75,13 +85,14 @@ impl Tail {
             }
         };
         let mut lines: Vec<_> = lines.iter().map(|text| parse(&self.id, text, now)).collect();
-        if dropped > 0 {
-            lines.push(line(&self.id, now, "warn", format!("{dropped} log lines dropped: too many at once"), &[]));
+        if self.dropped > 0 && self.allowance.0 > LINE as u64 {
+            let dropped = std::mem::take(&mut self.dropped);
+            lines.push(line(&self.id, now, "warn", format!("{dropped} log lines dropped: too many"), &[]));
         }
         lines
     }
 
-    fn read(&mut self) -> io::Result<(Vec<Vec<u8>>, usize)> {
+    fn read(&mut self) -> io::Result<Vec<Vec<u8>>> {
         let mut file = File::open(&self.path)?;
         let length = file.metadata()?.len();
         if length < self.read {
@@ -100,9 +111,9 @@ impl Tail {
         Ok(split)
     }
 
-    /// Complete lines, and how many more there were than are passed on.
-    fn split(&mut self, chunk: &[u8]) -> (Vec<Vec<u8>>, usize) {
-        let (mut lines, mut dropped) = (Vec::new(), 0);
+    /// Complete lines, as many as are passed on.
+    fn split(&mut self, chunk: &[u8]) -> Vec<Vec<u8>> {
+        let mut lines = Vec::new();
         for part in chunk.split_inclusive(|byte| *byte == b'\n') {
             let (text, complete) = part.strip_suffix(b"\n").map_or((part, false), |text| (text, true));
             if !self.skipping {
@@ -113,14 +124,19 @@ impl Tail {
             if complete {
                 let line = std::mem::take(&mut self.rest);
                 self.skipping = false;
-                match line.iter().all(u8::is_ascii_whitespace) {
-                    true => {}
-                    false if lines.len() < LINES => lines.push(line),
-                    false => dropped += 1,
+                if line.iter().all(u8::is_ascii_whitespace) {
+                    continue;
+                }
+                match self.allowance.0.checked_sub(line.len() as u64) {
+                    Some(left) if lines.len() < LINES => {
+                        self.allowance.0 = left;
+                        lines.push(line);
+                    }
+                    _ => self.dropped += 1,
                 }
             }
         }
-        (lines, dropped)
+        lines
     }
 }
 
@@ -227,6 +243,28 @@ mod tests {
         assert_eq!(std::fs::metadata(&path).unwrap().len(), 0, "the file is cut");
         append(&path, b"z\nafter\n");
         assert_eq!(tail.lines(now()).last().unwrap().message, "after");
+    }
+
+    #[test]
+    fn what_is_kept_is_bounded_for_as_long_as_it_floods() {
+        let scratch = Scratch::new("log-allowance");
+        let path = scratch.path().join("envd.log");
+        let mut tail = Tail::new("i1".parse().unwrap(), path.clone());
+        let (mut kept, mut told) = (0, 0);
+        for second in 0..600 {
+            append(&path, &[&[b'x'; 1023][..], b"\n"].concat().repeat(64));
+            for line in tail.lines(now() + chrono::TimeDelta::seconds(second)) {
+                kept += line.message.len() as u64;
+                told += line.message.strip_suffix(" log lines dropped: too many").map_or(0, |number| number.parse::<u64>().unwrap());
+            }
+        }
+        assert!(kept <= BURST + 600 * PER_SECOND + (LINE as u64), "{kept} bytes");
+        // A pause pays for the news.
+        append(&path, b"last\n");
+        let last = tail.lines(now() + chrono::TimeDelta::seconds(2000));
+        assert_eq!(last[0].message, "last");
+        told += last[1].message.split(' ').next().unwrap().parse::<u64>().unwrap();
+        assert_eq!(told + kept / 1023, 600 * 64, "each line is passed on or counted");
     }
 
     #[test]

@@ -2,7 +2,8 @@
 //!
 //! The rules are few and constant: sandboxes are elements of two sets. Interfaces are matched by the prefix of their names, so a new
 //! one is denied everything until its element exists. Everything a sandbox sends is judged once, before routing and before any
-//! other table could rewrite its destination.
+//! other table could rewrite its destination. What the kernel remembers of an earlier sandbox with the same address opens nothing to
+//! one that is offline: it only answers.
 
 use std::{collections::BTreeMap, fmt::Write as _, net::IpAddr};
 
@@ -50,6 +51,7 @@ table inet {table} {{
 		iifname != "{links}" accept
 		meta nfproto != ipv4 drop
 		iifname . ip saddr != @live drop
+		ip saddr @offline ct direction original drop
 		ct state vmap {{ established : accept, related : accept, invalid : drop }}
 		ip saddr @offline drop{dns}
 		ip daddr {{ {DENIED} }} drop
@@ -122,6 +124,7 @@ table inet atoll_ab12 {
 		iifname != "atab12-*" accept
 		meta nfproto != ipv4 drop
 		iifname . ip saddr != @live drop
+		ip saddr @offline ct direction original drop
 		ct state vmap { established : accept, related : accept, invalid : drop }
 		ip saddr @offline drop
 		ip daddr { 10.0.0.53, 1.1.1.1 } meta l4proto { tcp, udp } th dport 53 accept

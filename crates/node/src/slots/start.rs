@@ -8,7 +8,7 @@ use std::{
 
 use atoll_sys::{
     namespace::{self, Pair},
-    netlink::Netlink,
+    netlink::{Link, Netlink},
     nft::{self, NftError},
 };
 use atoll_types::Egress;
@@ -100,6 +100,7 @@ impl Prepared {
             netlink.delete_link(&config.instance.link(*index)).map_err(StartError::Survey)?;
         }
 
+        bury(&config, &links).map_err(StartError::Firewall)?;
         let (block, of_block) = choose(&config, before, !pairs.is_empty(), &mut netlink, &ours.into_values().collect())?;
         let policy = Policy { instance: config.instance.clone(), block, dns: config.dns.clone() };
         let firewall = Firewall::install(policy, members).map_err(StartError::Firewall)?;
@@ -108,6 +109,23 @@ impl Prepared {
         }
         Ok(Self { config, block, firewall, claims: vec![of_instance, of_block], living: pairs })
     }
+}
+
+/// Removes the tables of daemons that crashed and have no sandbox left: each refuses what the host sends to its block, and the next
+/// holder of that block may be us.
+fn bury(config: &SlotsConfig, links: &[Link]) -> Result<(), NftError> {
+    for table in nft::tables()? {
+        let Some(Ok(instance)) = table.strip_prefix("atoll_").map(str::parse::<Instance>) else { continue };
+        if links.iter().any(|link| instance.index(&link.name).is_some()) {
+            continue;
+        }
+        // Held by whoever lives, and by us until the table is gone. A lock that cannot be had for another reason is left alone too.
+        if let Ok(Some(_claim)) = Claim::instance(&config.run_dir, &instance) {
+            info!("removing the packet filter table `{table}` of a daemon that is no more");
+            nft::run(&format!("delete table inet {table}\n"))?;
+        }
+    }
+    Ok(())
 }
 
 /// Claims a block: the one from before if sandboxes live in it or it still serves, else the first that is free.
@@ -147,4 +165,42 @@ pub fn leftovers(run_dir: &Path, instance: &Instance) -> Result<Vec<String>, Sta
     let rules = rules.into_iter().map(|rule| format!("rule {rule}"));
     let locks = locks.into_iter().map(|lock| format!("lock {}", lock.display()));
     Ok(links.chain(tables).chain(rules).chain(locks).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_dead_are_buried() {
+        if nft::tables().is_err() {
+            eprintln!("SKIPPED only_the_dead_are_buried: needs root and nft");
+            return;
+        }
+        let tag = |kind: &str| format!("{kind}{:05}", std::process::id() % 100_000);
+        let [dead, living, working]: [Instance; 3] = [tag("d"), tag("l"), tag("w")].map(|tag| tag.parse().unwrap());
+        for instance in [&dead, &living, &working] {
+            nft::run(&format!("add table inet {}\n", instance.table())).unwrap();
+        }
+        let run_dir = std::env::temp_dir().join(format!("atoll-bury-{}", std::process::id()));
+        let config = SlotsConfig { run_dir: run_dir.clone(), ..SlotsConfig::new(tag("o").parse().unwrap()) };
+        let _alive = Claim::instance(&run_dir, &living).unwrap().unwrap();
+        let links = [Link { index: 7, name: working.link(0), up: true, carries: true }];
+        // Other daemons on this host keep their locks elsewhere: they must not look dead to this test.
+        let mine = |table: &String| [&dead, &living, &working].iter().any(|instance| instance.table() == *table);
+        let others = nft::tables().unwrap().into_iter().filter(|table| !mine(table));
+        let locks: Vec<_> = others.filter_map(|t| t.strip_prefix("atoll_")?.parse().ok()).map(|i| Claim::instance(&run_dir, &i)).collect();
+
+        bury(&config, &links).unwrap();
+
+        drop(locks);
+        let mut left: Vec<_> = nft::tables().unwrap().into_iter().filter(mine).collect();
+        for table in &left {
+            nft::run(&format!("delete table inet {table}\n")).unwrap();
+        }
+        left.sort();
+        assert_eq!(left, [living.table(), working.table()]);
+        drop(_alive);
+        std::fs::remove_dir(run_dir).unwrap();
+    }
 }

@@ -5,7 +5,11 @@
 mod stillborn;
 mod world;
 
-use std::{fs, sync::Arc, time::Duration};
+use std::{
+    fs,
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
 
 use atoll_node::StartError;
 use atoll_runtime::{Exit, Usage};
@@ -190,7 +194,7 @@ async fn a_boot_that_fails_leaves_nothing_and_says_why() {
     assert!(world.homes().is_empty() && world.engine.living().is_empty() && node.list().await.is_empty());
     node.stop().await;
 
-    let node = world.node_on(Arc::new(Stillborn), |_| {}).await.unwrap();
+    let node = world.node_on(Arc::new(Stillborn::default()), |_| {}).await.unwrap();
     let error = node.ensure("i4", 1).await.unwrap_err();
     let why = "the first process ended during the start (exit code 3); its last words: cannot find init";
     assert_eq!(error.message, format!("the sandbox has ended: start_failed: {why}"));
@@ -202,7 +206,7 @@ async fn a_boot_that_fails_leaves_nothing_and_says_why() {
 async fn a_boot_can_be_stopped() {
     let world = World::new();
     let node = world.node().await;
-    world.engine.delay(Duration::from_secs(3600));
+    world.engine.delay(Duration::from_millis(500));
     let mut watch = node.watch().await;
     watch.snapshot().await;
     let (started, ()) = tokio::join!(node.ensure("i1", 1), async {
@@ -217,6 +221,24 @@ async fn a_boot_can_be_stopped() {
     });
     assert!(late.is_err());
     assert_eq!(watch.ended("i2").await.reason, "timeout");
+    assert!(world.homes().is_empty());
+    node.stop().await;
+}
+
+#[tokio::test]
+async fn what_an_engine_still_works_on_is_not_removed() {
+    let world = World::new();
+    let engine = Stillborn { delay: Duration::from_millis(1500), ..Stillborn::default() };
+    let node = world.node_on(Arc::new(engine.clone()), |_| {}).await.unwrap();
+    let mut watch = node.watch().await;
+    watch.snapshot().await;
+    let (started, ()) = tokio::join!(node.ensure("i1", 1), async {
+        engine.begun.notified().await;
+        assert!(node.remove("i1", 1).await);
+    });
+    assert_eq!(started.unwrap_err().code, Code::Aborted, "nobody waits for the engine");
+    assert_eq!(watch.ended("i1").await.reason, "killed");
+    assert_eq!(engine.stopped.load(Ordering::Relaxed), 1, "the end came before the engine was done");
     assert!(world.homes().is_empty());
     node.stop().await;
 }
@@ -269,9 +291,10 @@ async fn a_state_that_is_not_understood_is_moved_aside() {
     let world = World::new();
     let node = world.node().await;
     node.ensure("i1", 1).await.unwrap();
+    node.ensure("i2", 1).await.unwrap();
     node.stop().await;
     for (name, text) in [("i2", "{"), ("i3", r#"{"version":99}"#)] {
-        fs::create_dir(world.home(name)).unwrap();
+        fs::create_dir_all(world.home(name)).unwrap();
         fs::write(world.home(name).join("state.json"), text).unwrap();
     }
     fs::write(world.home("README.txt"), "a stranger's").unwrap();
@@ -280,6 +303,7 @@ async fn a_state_that_is_not_understood_is_moved_aside() {
     let aside: Vec<_> = fs::read_dir(world.dir().join("aside")).unwrap().map(|entry| entry.unwrap().path()).collect();
     assert_eq!(aside.len(), 2);
     assert!(aside.iter().all(|dir| dir.join("state.json").exists()));
+    assert_eq!(world.engine.living(), [id("i1")], "a machine that no state file names is ended");
     node.ensure("i2", 1).await.unwrap();
     node.stop().await;
 }

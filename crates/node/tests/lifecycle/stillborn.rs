@@ -1,16 +1,33 @@
-//! An engine whose machines end before they answer.
+//! An engine whose machines end before they answer, and take their time to start.
 
-use std::{fs, net::SocketAddr, time::Duration};
+use std::{
+    fs,
+    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
 
 use atoll_runtime::{Abilities, BootError, BootPlan, Boxed, Exit, Gone, Machine, MachineState, Runtime, Usage};
-use tokio::net::TcpListener;
+use atoll_types::SandboxId;
+use tokio::{net::TcpListener, sync::Notify, time::sleep};
 
-pub struct Stillborn;
+#[derive(Clone, Default)]
+pub struct Stillborn {
+    pub delay: Duration,
+    /// Told when a start begins.
+    pub begun: Arc<Notify>,
+    /// How many machines were stopped.
+    pub stopped: Arc<AtomicUsize>,
+}
 
 struct Corpse {
     /// Connections wait in its queue, so that no try to reach it fails at once.
     listener: TcpListener,
     state: MachineState,
+    stopped: Arc<AtomicUsize>,
 }
 
 const EXIT: Exit = Exit { code: Some(3), oom: false };
@@ -26,12 +43,14 @@ impl Runtime for Stillborn {
 
     fn boot(&self, plan: BootPlan) -> Boxed<'_, Result<Box<dyn Machine>, BootError>> {
         Box::pin(async move {
+            self.begun.notify_one();
+            sleep(self.delay).await;
             fs::write(plan.dir.join("envd.log"), "starting\ncannot find init\n").unwrap();
             let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
             let guest = listener.local_addr().unwrap();
             let (runtime, cgroup) = (self.name().to_owned(), String::new());
             let state = MachineState { runtime, pid: 0, pid_started: 0, guest, dir: plan.dir, cgroup };
-            Ok(Box::new(Corpse { listener, state }) as Box<dyn Machine>)
+            Ok(Box::new(Corpse { listener, state, stopped: self.stopped.clone() }) as Box<dyn Machine>)
         })
     }
 
@@ -41,6 +60,10 @@ impl Runtime for Stillborn {
 
     fn discard(&self, _: MachineState) -> Boxed<'_, ()> {
         Box::pin(async {})
+    }
+
+    fn remains(&self) -> Boxed<'_, Vec<(SandboxId, MachineState)>> {
+        Box::pin(async { Vec::new() })
     }
 }
 
@@ -62,6 +85,7 @@ impl Machine for Corpse {
     }
 
     fn stop(self: Box<Self>, _: Duration) -> Boxed<'static, Exit> {
+        self.stopped.fetch_add(1, Ordering::Relaxed);
         Box::pin(async { EXIT })
     }
 }

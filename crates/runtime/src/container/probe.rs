@@ -10,20 +10,22 @@ use atoll_sys::{
     mount, namespace,
 };
 
-/// Something this host lacks.
+/// Something that containers need of a host.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Missing {
+pub struct Capability {
     /// What.
     pub what: String,
+    /// Whether this host has it.
+    pub there: bool,
     /// What does not work without it.
     pub why: &'static str,
     /// The command or setting that provides it.
-    pub fix: String,
+    pub fix: &'static str,
     /// Without it no container starts; otherwise they start with less.
     pub fatal: bool,
 }
 
-impl fmt::Display for Missing {
+impl fmt::Display for Capability {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}: {}. {}", self.what, self.why, self.fix)
     }
@@ -33,57 +35,62 @@ impl fmt::Display for Missing {
 const OLDEST_KERNEL: (u32, u32) = (5, 19);
 
 /// Looks for everything that containers need on this host; machines will live in `data_dir`, which must exist.
-pub fn probe(data_dir: &Path) -> Vec<Missing> {
-    let mut missing = Vec::new();
-    let mut need = |fatal, there: bool, what: &str, why, fix: &str| {
-        if !there {
-            missing.push(Missing { what: what.to_owned(), why, fix: fix.to_owned(), fatal });
-        }
-    };
+pub fn probe(data_dir: &Path) -> Vec<Capability> {
+    let mut found = Vec::new();
+    let mut look = |fatal, there, what: String, why, fix| found.push(Capability { what, there, why, fix, fatal });
 
     let root = is_root();
-    need(true, root, "root", "only root can make namespaces, mounts and cgroups for others", "Start the daemon with sudo.");
+    look(true, root, "root".into(), "only root can make namespaces, mounts and cgroups for others", "Start the daemon with sudo.");
 
     let release = read("/proc/sys/kernel/osrelease");
     let recent = version(&release).is_none_or(|version| version >= OLDEST_KERNEL);
-    let what = format!("a newer kernel than {}", release.trim());
-    need(true, recent, &what, "layers are id-mapped, which overlayfs knows since Linux 5.19", "Install a kernel from 5.19 on.");
+    let what = format!("Linux 5.19 or newer (this is {})", release.trim());
+    look(true, recent, what, "layers are id-mapped, which overlayfs knows since then", "Install a kernel from 5.19 on.");
 
     let userns = Path::new("/proc/self/ns/user").exists();
-    need(true, userns, "user namespaces", "root of a sandbox is an ordinary user of the host", "Use a kernel with CONFIG_USER_NS=y.");
-    let max = read("/proc/sys/user/max_user_namespaces").trim().parse::<u64>().unwrap_or(0);
-    let why = "every sandbox needs a user namespace";
-    need(true, !userns || max > 0, "room for user namespaces", why, "sysctl -w user.max_user_namespaces=65536");
+    let why = "root of a sandbox is an ordinary user of the host";
+    look(true, userns, "user namespaces".into(), why, "Use a kernel with CONFIG_USER_NS=y.");
+    let most = read("/proc/sys/user/max_user_namespaces").trim().parse::<u64>().unwrap_or(0);
+    let what = format!("room for user namespaces (at most {most})");
+    look(true, !userns || most > 0, what, "every sandbox needs one", "sysctl -w user.max_user_namespaces=65536");
 
     let overlay = read("/proc/filesystems").lines().any(|line| line.ends_with("\toverlay"));
-    need(true, overlay, "overlayfs", "a sandbox writes over the shared layers of its template", "modprobe overlay");
-
-    if root && userns && max > 0 {
+    look(true, overlay, "overlayfs".into(), "a sandbox writes over the shared layers of its template", "modprobe overlay");
+    if root && userns && most > 0 {
         let tried = idmap(data_dir);
         let reason = tried.as_ref().err().map(|error| format!(" ({error})")).unwrap_or_default();
         let what = format!("id-mapped mounts in {}{reason}", data_dir.display());
-        let fix = "Keep the data directory on ext4, xfs or btrfs.";
-        need(true, tried.is_ok(), &what, "layers are shared by sandboxes with different owners", fix);
+        let why = "layers are shared by sandboxes with different owners";
+        look(true, tried.is_ok(), what, why, "Keep the data directory on ext4, xfs or btrfs.");
     }
 
-    need(true, in_path("nft"), "the program nft", "it sets the rules of who may reach whom", "apt-get install nftables");
+    let filters = read("/proc/sys/kernel/seccomp/actions_avail").split(' ').any(|action| action.trim() == "errno");
+    let why = "system calls that reach past a sandbox are refused";
+    look(true, filters, "seccomp filters".into(), why, "Use a kernel with CONFIG_SECCOMP_FILTER=y.");
+
+    look(true, in_path("nft"), "program nft".into(), "it sets the rules of who may reach whom", "apt-get install nftables");
     let veth = Path::new("/sys/module/veth").exists() || Path::new("/sys/class/net").exists() && module_available(&release, "veth");
-    need(true, veth, "veth devices", "they connect a sandbox to the host", "modprobe veth");
+    look(true, veth, "veth devices".into(), "they connect a sandbox to the host", "modprobe veth");
     let forward = read("/proc/sys/net/ipv4/ip_forward").trim() == "1";
-    need(false, forward, "IPv4 forwarding", "sandboxes reach the internet through the host", "sysctl -w net.ipv4.ip_forward=1");
+    let why = "sandboxes reach the internet through the host; the daemon switches it on when it starts";
+    look(false, forward, "IPv4 forwarding".into(), why, "sysctl -w net.ipv4.ip_forward=1");
 
     let cgroups = Hierarchies::detect();
-    let mode = cgroups.as_ref().map_or(Mode::None, Hierarchies::mode);
+    let (mode, lacking) = cgroups.map_or((Mode::None, Vec::new()), |found| (found.mode(), found.missing()));
+    let name = match mode {
+        Mode::V2 => "v2",
+        Mode::Hybrid => "v1 and v2",
+        Mode::V1 => "v1",
+        Mode::None => "none",
+    };
     let why = "memory, processor time and processes of sandboxes are not limited";
-    need(false, mode != Mode::None, "cgroups", why, "mount -t cgroup2 none /sys/fs/cgroup");
-    if let Ok(cgroups) = cgroups.as_ref()
-        && mode != Mode::None
-    {
-        let lacking = cgroups.missing();
+    look(false, mode != Mode::None, format!("cgroups ({name})"), why, "mount -t cgroup2 none /sys/fs/cgroup");
+    for controller in Hierarchies::LIMITING {
         let fix = "Boot with systemd.unified_cgroup_hierarchy=1, and on Debian or Raspberry Pi with cgroup_enable=memory.";
-        need(false, lacking.is_empty(), &format!("the cgroup controllers {}", lacking.join(", ")), "they limit sandboxes", fix);
+        let there = mode != Mode::None && !lacking.contains(&controller);
+        look(false, there, format!("cgroup controller {controller}"), "it limits sandboxes", fix);
     }
-    missing
+    found
 }
 
 fn read(path: &str) -> String {
@@ -137,9 +144,9 @@ mod tests {
             eprintln!("SKIPPED a_file_system_without_id_mapping_is_named: needs root");
             return;
         }
-        let missing = probe(Path::new("/proc"));
-        let found = missing.iter().find(|m| m.what.starts_with("id-mapped mounts in /proc (")).expect("/proc cannot be id-mapped");
-        assert!(found.fatal);
-        assert!(probe(&std::env::temp_dir()).iter().all(|m| !m.what.starts_with("id-mapped")), "the test's own directory can");
+        let in_proc = probe(Path::new("/proc"));
+        let found = in_proc.iter().find(|c| c.what.starts_with("id-mapped mounts in /proc (")).expect("the error is named");
+        assert!(found.fatal && !found.there);
+        assert!(probe(&std::env::temp_dir()).iter().any(|c| c.what.starts_with("id-mapped") && c.there), "the test's own directory can");
     }
 }

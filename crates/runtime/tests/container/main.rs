@@ -113,7 +113,8 @@ async fn setuid_programs_work_and_capabilities_are_few() {
     const SYS_ADMIN: u64 = 1 << 21;
     assert_eq!(bounding & (CHOWN | NET_ADMIN | SYS_ADMIN), CHOWN);
     assert!(inside.run(&["mount"]).await.contains("Operation not permitted"));
-    assert!(inside.run(&["namespaces"]).await.contains("Operation not permitted"));
+    let refusal = inside.run(&["namespaces"]).await;
+    assert!(refusal.contains("Operation not permitted"), "{refusal}");
     inside.stop().await;
 }
 

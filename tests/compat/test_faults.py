@@ -1,0 +1,111 @@
+"""The daemon is killed and clients vanish at the worst moments: nothing is left, nobody else is hurt."""
+
+import os
+import signal
+import socket
+import threading
+import time
+
+from daemon import wait_for
+from e2b import Sandbox
+
+CYCLES = 200
+KILL_EVERY = 20
+
+
+def traces(daemon):
+    """What of sandboxes is on the host; idle networks and locks are the daemon's own."""
+    listed = daemon.run("leaks", check=False).stdout.splitlines()
+    return [line for line in listed if line.startswith(("process", "mount", "directory")) or "/atoll-" in line and line.count("/i") > 0]
+
+
+def at_rest(daemon):
+    return not list((daemon.data / "sandboxes").iterdir()) and not [t for t in traces(daemon) if t.startswith(("process", "directory"))]
+
+
+def test_a_daemon_killed_in_the_middle_of_creating_and_killing(own_daemon):
+    """Every 20 creations the daemon dies, a little later in a creation each time."""
+    stop = threading.Event()
+
+    def churn():
+        while not stop.is_set():
+            try:
+                Sandbox.create(timeout=60, request_timeout=10).kill(request_timeout=10)
+            except Exception:
+                # The daemon is gone; the next one is asked again.
+                time.sleep(0.01)
+                continue
+            made.append(1)
+
+    made = []
+    threads = [threading.Thread(target=churn) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for round_number in range(CYCLES // KILL_EVERY):
+        target = len(made) + KILL_EVERY
+        wait_for(lambda: len(made) >= target, 120, f"{KILL_EVERY} creations")
+        time.sleep(round_number * 0.004)
+        own_daemon.stop(signal.SIGKILL)
+        own_daemon.start()
+    stop.set()
+    for thread in threads:
+        thread.join()
+    for sandbox in Sandbox.list(limit=100).next_items():
+        Sandbox.kill(sandbox.sandbox_id)
+    wait_for(lambda: at_rest(own_daemon), 60, "all to be gone")
+    own_daemon.stop()
+    left = own_daemon.run("leaks", check=False)
+    assert left.returncode == 0, left.stdout + left.stderr
+
+
+def test_a_client_that_leaves_during_a_creation(own_daemon):
+    """Whether the sandbox comes up or not, no trace of it is unaccounted for: what runs is listed, and can be killed."""
+    host, port = own_daemon.api.rsplit(":", 1)
+    for delay in range(20):
+        body = b'{"templateID":"base","timeout":60}'
+        with socket.create_connection((host, int(port))) as client:
+            client.sendall(
+                b"POST /sandboxes HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\nx-api-key: %s\r\ncontent-length: %d\r\n\r\n%s"
+                % (own_daemon.key.encode(), len(body), body)
+            )
+            time.sleep(delay * 0.002)
+
+    def settled():
+        listed = {sandbox.sandbox_id for sandbox in Sandbox.list(limit=100).next_items()}
+        return listed == set(os.listdir(own_daemon.data / "sandboxes"))
+
+    wait_for(settled, 60, "every directory to belong to a listed sandbox")
+    for sandbox in Sandbox.list(limit=100).next_items():
+        assert Sandbox.kill(sandbox.sandbox_id)
+    wait_for(lambda: at_rest(own_daemon), 60, "all to be gone")
+
+
+def test_one_sandbox_cannot_use_up_what_the_kernel_counts_by_user(own_daemon):
+    """The kernel counts inotify instances and pending signals for each user, and for whoever owns the user's namespace."""
+    greedy = """
+import ctypes, os, signal, time
+libc = ctypes.CDLL(None)
+while libc.inotify_init1(0) >= 0: pass
+signal.pthread_sigmask(signal.SIG_BLOCK, [40])
+libc.sigqueue.argtypes = [ctypes.c_int, ctypes.c_int, ctypes.c_void_p]
+while libc.sigqueue(os.getpid(), 40, None) == 0: pass
+open('/tmp/full', 'w').close()
+time.sleep(600)
+"""
+    modest = """
+import ctypes, os, signal
+libc = ctypes.CDLL(None)
+signal.pthread_sigmask(signal.SIG_BLOCK, [40])
+libc.sigqueue.argtypes = [ctypes.c_int, ctypes.c_int, ctypes.c_void_p]
+print(libc.inotify_init1(0) >= 0, [libc.sigqueue(os.getpid(), 40, None) for _ in range(8)])
+"""
+    first, second = Sandbox.create(timeout=120), Sandbox.create(timeout=120)
+    first.files.write("/tmp/greedy.py", greedy)
+    second.files.write("/tmp/modest.py", modest)
+    first.commands.run("python3 /tmp/greedy.py", user="root", background=True, timeout=0)
+    wait_for(lambda: first.files.exists("/tmp/full"), 30, "everything to be used up")
+    assert second.commands.run("python3 /tmp/modest.py").stdout.strip() == f"True {[0] * 8}"
+    watched = second.files.watch_dir(".")
+    second.files.write("seen", "")
+    wait_for(watched.get_new_events, 10, "a watcher in another sandbox to work")
+    first.kill(), second.kill()
