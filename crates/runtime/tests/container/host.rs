@@ -10,6 +10,7 @@ use std::{
         Arc, Mutex, OnceLock,
         atomic::{AtomicU32, Ordering},
     },
+    time::Duration,
 };
 
 use atoll_runtime::{
@@ -18,6 +19,7 @@ use atoll_runtime::{
     container::{Container, ContainerConfig, probe},
 };
 use atoll_sys::{
+    cgroup::Hierarchies,
     namespace,
     netlink::Netlink,
     pidfd::{Process, Signal},
@@ -168,8 +170,11 @@ impl Drop for Host {
         for link in self.links.lock().unwrap().iter() {
             netlink.delete_link(link).unwrap();
         }
-        for group in find_dirs(Path::new("/sys/fs/cgroup"), &self.cgroup_parent) {
-            let _ = fs::remove_dir(group);
+        // A test that failed leaves its machine.
+        let hierarchies = Hierarchies::detect().unwrap();
+        let machines = hierarchies.groups_in(&self.cgroup_parent).into_iter().map(|name| format!("{}/{name}", self.cgroup_parent));
+        for group in machines.chain([self.cgroup_parent.clone()]) {
+            let _ = hierarchies.group(&group).remove(Duration::from_secs(5));
         }
         let _ = fs::remove_dir_all(&self.dir);
     }
