@@ -47,13 +47,16 @@ const GRACE: Duration = Duration::from_secs(2);
 pub fn run(flags: Flags) -> io::Result<()> {
     atoll_sys::memory::return_when_freed();
     // One thread serves everything: an idle sandbox costs as little memory as possible. Work that blocks gets threads, briefly.
-    tokio::runtime::Builder::new_current_thread()
+    let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .max_blocking_threads(512)
         .thread_keep_alive(Duration::from_secs(1))
         .thread_stack_size(512 << 10)
-        .build()?
-        .block_on(serve(flags))
+        .build()?;
+    let ended = runtime.block_on(serve(flags));
+    // Whatever still blocks, perhaps for ever, must not keep the daemon.
+    runtime.shutdown_background();
+    ended
 }
 
 async fn serve(flags: Flags) -> io::Result<()> {
