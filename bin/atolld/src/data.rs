@@ -101,6 +101,12 @@ fn url(listening: SocketAddr) -> String {
     if here { format!("http://localhost:{}", listening.port()) } else { format!("http://{listening}") }
 }
 
+/// Whether a daemon uses this directory now.
+pub fn is_used(path: &Path) -> bool {
+    let lock = fs::File::open(path.join("lock"));
+    lock.is_ok_and(|lock| matches!(lock.try_lock_shared(), Err(fs::TryLockError::WouldBlock)))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -111,8 +117,9 @@ mod tests {
         let scratch = Scratch::new("data-lock");
         let path = scratch.path().join("data");
         let first = DataDir::open(&path).unwrap();
-        assert!(matches!(DataDir::open(&path), Err(DataError::InUse { .. })));
+        assert!(matches!(DataDir::open(&path), Err(DataError::InUse { .. })) && is_used(&path));
         drop(first);
+        assert!(!is_used(&path));
         DataDir::open(&path).unwrap();
         assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o700);
     }

@@ -8,6 +8,7 @@ use serde::Serialize;
 use crate::{
     bootstrap::{self, find_program},
     config::{Config, RuntimeKind, Source},
+    data,
 };
 
 /// One thing that was looked at.
@@ -28,17 +29,21 @@ pub struct Finding {
 const MEMORY_WANTED_MIB: u64 = 1024;
 const SPACE_WANTED: u64 = 4 << 30;
 
-/// Looks at everything. A port is free unless another program has it; the daemon of this configuration counts as one.
+/// Looks at everything. While the daemon of this data directory runs, its addresses are as they should be.
 pub fn examine(config: &Config) -> Vec<Finding> {
     let mut found = Vec::new();
     let mut look = |ok: bool, required, what: String, why: &str, fix: &str| {
         let fix = if ok { "" } else { fix };
         found.push(Finding { what, ok, required, why: why.into(), fix: fix.into() });
     };
+    let runs = data::is_used(&config.data_dir);
     for (setting, address) in [("api.listen", config.api.listen), ("proxy.listen", config.proxy.listen)] {
         let why = "clients connect there";
         let fix = format!("stop what listens there, or give {setting} another address");
-        look(TcpListener::bind(address).is_ok(), true, format!("address {address} free"), why, &fix);
+        match runs {
+            true => look(true, true, format!("address {address} of the daemon that runs with {}", config.data_dir.display()), why, ""),
+            false => look(TcpListener::bind(address).is_ok(), true, format!("address {address} free"), why, &fix),
+        }
     }
     let layer_there = bootstrap::is_ready(&config.cache_dir, &config.template.base);
     if config.node.runtime == RuntimeKind::Container && config.template.base.sources.contains(&Source::Debootstrap) && !layer_there {
