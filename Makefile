@@ -23,7 +23,8 @@ test: ## everything: the checks, then the stock SDKs against a daemon; nothing m
 	@mkdir -p target
 	@scripts/traces > target/traces-before
 	@{ cargo xtask build --release && cargo xtask check && tests/compat/run; } 2>&1 | tee $(LOG)
-	@scripts/traces | diff target/traces-before - || { echo "atoll: the tests left these behind (lines with >)"; exit 1; }
+	@left=$$(scripts/traces | LC_ALL=C comm -13 target/traces-before -); \
+	[ -z "$$left" ] || { printf 'atoll: the tests left these behind:\n%s\n' "$$left"; exit 1; }
 	@echo "atoll: nothing left behind"
 	@grep -ho 'SKIPPED .*' $(LOG) | sort -u || echo "atoll: no test was skipped"
 
