@@ -64,8 +64,8 @@ impl Client {
 
     /// Calls a method of one request and a stream of replies.
     pub async fn server_stream<Req: Message, Res: Message>(&self, path: &str, request: &Req) -> Result<Messages<Res>, RpcError> {
-        let payload = [envelope::message(&Codec::Proto.encode(request)?)?, Bytes::new()].concat();
-        let response = self.send(path, "application/connect+proto", payload.into()).await?;
+        let message = envelope::message(&Codec::Proto.encode(request)?)?;
+        let response = self.send(path, "application/connect+proto", message).await?;
         let status = response.status();
         if !status.is_success() {
             let bytes = body::collect(response.into_body(), MESSAGE_LIMIT).await.map_err(|e| RpcError::unavailable(e.to_string()))?;
