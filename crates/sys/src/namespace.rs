@@ -38,7 +38,7 @@ pub fn create_pair(id_base: u32) -> io::Result<Pair> {
     on_own_thread(|| {
         make_namespaces_for(id_base)?;
         let anchor = Anchor::start()?;
-        let pid = anchor.0.as_raw_nonzero();
+        let pid = anchor.pid.as_raw_nonzero();
         let map = format!("0 {id_base} {IDS}\n");
         fs::write(format!("/proc/{pid}/uid_map"), &map)?;
         fs::write(format!("/proc/{pid}/gid_map"), &map)?;
@@ -82,26 +82,32 @@ fn make_namespaces_for(user: u32) -> io::Result<()> {
 }
 
 /// A child that does nothing but keep two new namespaces alive; ended and reaped on drop.
-struct Anchor(Pid);
+struct Anchor {
+    pid: Pid,
+    /// What the child stands on while it lives; on the heap, since it is filled from the far end.
+    _stack: Box<[u128; STACK / 16]>,
+}
+
+/// Bytes of stack for four system calls.
+const STACK: usize = 8 << 10;
 
 impl Anchor {
     fn start() -> io::Result<Self> {
-        // No exit signal: the child is none of those that a SIGCHLD handler or a `wait` for any child would see. The table of
-        // descriptors is shared, so that the child does not hold a second reference to each.
-        let flags = (libc::CLONE_NEWUSER | libc::CLONE_NEWNET | libc::CLONE_FILES) as libc::c_ulong;
+        // No exit signal: the child is none of those that a SIGCHLD handler or a `wait` for any child would see. Memory and the table of
+        // descriptors are shared: a daemon with many pages is not copied, and the child does not hold a second reference to each file.
+        let flags = libc::CLONE_NEWUSER | libc::CLONE_NEWNET | libc::CLONE_VM | libc::CLONE_FILES;
         let parent = rustix::process::getpid().as_raw_nonzero().get();
+        let mut stack = Box::new([0u128; STACK / 16]);
         let mut all: libc::sigset_t = blank();
         let mut old: libc::sigset_t = blank();
-        // SAFETY: both sets are valid for writes and outlive the calls. `clone` without CLONE_VM and with a null stack is a fork; the
-        // child may share locks with threads that do not exist in it, so it only makes system calls in `anchor` and never returns.
-        // All signals are blocked while it starts, so no handler of ours ever runs in it.
+        // SAFETY: both sets are valid for writes and outlive the calls. `anchor` runs on the far end of `stack`, which outlives it: drop
+        // ends and reaps the child before the stack goes, and a stack is aligned as a `u128` is. Sharing our memory, it only makes
+        // system calls and never returns. All signals are blocked while it starts and it inherits that, so no handler of ours ever
+        // runs in it.
         let pid = unsafe {
             libc::sigfillset(&mut all);
             libc::pthread_sigmask(libc::SIG_SETMASK, &all, &mut old);
-            let pid = libc::syscall(libc::SYS_clone, flags, ptr::null_mut::<u8>(), 0, 0, 0);
-            if pid == 0 {
-                anchor(parent);
-            }
+            let pid = libc::clone(anchor, stack.as_mut_ptr_range().end.cast(), flags, ptr::without_provenance_mut(parent as usize));
             let error = io::Error::last_os_error();
             libc::pthread_sigmask(libc::SIG_SETMASK, &old, ptr::null_mut());
             if pid < 0 {
@@ -109,24 +115,26 @@ impl Anchor {
             }
             pid
         };
-        Pid::from_raw(pid as i32).map(Self).ok_or_else(|| io::Error::other("the kernel returned no process id"))
+        let pid = Pid::from_raw(pid).ok_or_else(|| io::Error::other("the kernel returned no process id"))?;
+        Ok(Self { pid, _stack: stack })
     }
 }
 
 impl Drop for Anchor {
     fn drop(&mut self) {
         // Neither can fail: the child is ours, unreaped, and cannot block the signal.
-        let _ = rustix::process::kill_process(self.0, Signal::KILL);
-        let _ = rustix::io::retry_on_intr(|| rustix::process::waitpid(Some(self.0), WaitOptions::from_bits_retain(libc::__WALL as u32)));
+        let _ = rustix::process::kill_process(self.pid, Signal::KILL);
+        let _ = rustix::io::retry_on_intr(|| rustix::process::waitpid(Some(self.pid), WaitOptions::from_bits_retain(libc::__WALL as u32)));
     }
 }
 
 /// What the child does: end when the thread that made it ends, and wait for that or for a kill.
-fn anchor(parent: libc::pid_t) -> ! {
-    // SAFETY: system calls without memory arguments.
+extern "C" fn anchor(parent: *mut libc::c_void) -> libc::c_int {
+    // SAFETY: system calls without memory arguments. They may set `errno`, which is the parent's as well, but only on failure: `prctl`
+    // has none here, and nothing interrupts `pause` in a process that blocks all signals.
     unsafe {
         libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL);
-        if libc::getppid() != parent {
+        if libc::getppid() as usize != parent.addr() {
             libc::_exit(1);
         }
         loop {
@@ -203,7 +211,7 @@ mod tests {
             return;
         }
         let anchor = Anchor::start().unwrap();
-        let proc = format!("/proc/{}", anchor.0.as_raw_nonzero());
+        let proc = format!("/proc/{}", anchor.pid.as_raw_nonzero());
         assert!(fs::metadata(&proc).is_ok());
         drop(anchor);
         assert!(fs::metadata(&proc).is_err());

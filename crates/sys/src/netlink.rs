@@ -14,8 +14,8 @@ use std::{
 };
 
 use rustix::net::{
-    AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, connect, netdevice::name_to_index, netlink::SocketAddrNetlink, recv,
-    send, socket_with, sockopt,
+    AddressFamily, Protocol, RecvFlags, SendFlags, SocketFlags, SocketType, connect, netdevice::name_to_index, netlink::SocketAddrNetlink,
+    recv, send, socket_with, sockopt,
 };
 
 /// The kernel answers at once; this only bounds a wait that should not be.
@@ -61,7 +61,12 @@ pub struct Subnet {
 impl Netlink {
     /// Opens a socket in the calling thread's network namespace.
     pub fn open() -> io::Result<Self> {
-        let socket = socket_with(AddressFamily::NETLINK, SocketType::RAW, SocketFlags::CLOEXEC, None)?;
+        Self::speaking(None)
+    }
+
+    /// Opens a socket that speaks another protocol than rtnetlink.
+    pub(crate) fn speaking(protocol: Option<Protocol>) -> io::Result<Self> {
+        let socket = socket_with(AddressFamily::NETLINK, SocketType::RAW, SocketFlags::CLOEXEC, protocol)?;
         sockopt::set_socket_timeout(&socket, sockopt::Timeout::Recv, Some(PATIENCE))?;
         // Address 0 is the kernel; a connected socket accepts messages from nobody else.
         connect(&socket, &SocketAddrNetlink::new(0, 0))?;
@@ -169,6 +174,33 @@ impl Netlink {
         self.dump(request)?.iter().map(|body| read(body).ok_or_else(malformed)).collect()
     }
 
+    /// Sends messages of which the kernel carries out all or none, between one that begins and one that ends them.
+    pub(crate) fn transaction(&mut self, begin: Request, mut requests: Vec<Request>, end: Request) -> io::Result<()> {
+        let Some(last) = requests.pop() else { return Ok(()) };
+        let (others, sequence) = (self.sequence.wrapping_add(1), self.sequence.wrapping_add(2));
+        self.sequence = sequence;
+        let mut batch = begin.finish(0, others);
+        requests.into_iter().for_each(|request| batch.extend(request.finish(0, others)));
+        // Refusals are always told, in order; so the answer to the last one is all that needs asking for.
+        batch.extend(last.finish(libc::NLM_F_ACK, sequence));
+        batch.extend(end.finish(0, others));
+        send(&self.socket, &batch, SendFlags::empty())?;
+        let mut buffer = vec![0u8; DATAGRAM];
+        loop {
+            let (_, length) = rustix::io::retry_on_intr(|| recv(&self.socket, &mut buffer[..], RecvFlags::TRUNC))?;
+            for message in messages(buffer.get(..length).ok_or_else(malformed)?) {
+                let message = message?;
+                let ours = [others, sequence].contains(&message.sequence) && i32::from(message.kind) == libc::NLMSG_ERROR;
+                match u32_at(message.body, 0).ok_or_else(malformed)? as i32 {
+                    _ if !ours => {}
+                    0 if message.sequence == sequence => return Ok(()),
+                    0 => {}
+                    error => return Err(io::Error::from_raw_os_error(error.saturating_neg())),
+                }
+            }
+        }
+    }
+
     /// Sends a request that changes something and waits for its acknowledgement.
     fn change(&mut self, request: Request) -> io::Result<()> {
         self.exchange(request, libc::NLM_F_ACK).map(drop)
@@ -231,10 +263,10 @@ impl Link {
 
 /// A request in the making: header, fixed part, attributes.
 #[derive(Clone)]
-struct Request(Vec<u8>);
+pub(crate) struct Request(Vec<u8>);
 
 impl Request {
-    fn new(kind: u16, flags: i32) -> Self {
+    pub(crate) fn new(kind: u16, flags: i32) -> Self {
         let mut request = Self(vec![0; HEADER]);
         request.0[4..6].copy_from_slice(&kind.to_ne_bytes());
         request.0[6..8].copy_from_slice(&((flags | libc::NLM_F_REQUEST) as u16).to_ne_bytes());
@@ -254,22 +286,22 @@ impl Request {
         self.bytes(&mask.to_ne_bytes());
     }
 
-    fn bytes(&mut self, bytes: &[u8]) {
+    pub(crate) fn bytes(&mut self, bytes: &[u8]) {
         self.0.extend_from_slice(bytes);
         self.0.resize(self.0.len().next_multiple_of(4), 0);
     }
 
-    fn attribute(&mut self, kind: u16, value: &[u8]) {
+    pub(crate) fn attribute(&mut self, kind: u16, value: &[u8]) {
         self.nest(kind, |inside| inside.0.extend_from_slice(value));
     }
 
-    fn string(&mut self, kind: u16, value: &str) {
+    pub(crate) fn string(&mut self, kind: u16, value: &str) {
         self.attribute(kind, &[value.as_bytes(), b"\0"].concat());
     }
 
     /// An attribute whose value is what `fill` appends. Ours are far shorter than the 64 KiB its length can say; the kernel refuses
     /// one that is cut.
-    fn nest(&mut self, kind: u16, fill: impl FnOnce(&mut Self)) {
+    pub(crate) fn nest(&mut self, kind: u16, fill: impl FnOnce(&mut Self)) {
         let start = self.0.len();
         self.0.extend_from_slice(&[0, 0]);
         self.0.extend_from_slice(&kind.to_ne_bytes());

@@ -1,10 +1,24 @@
-//! The packet filter, through `nft`: a script is applied whole or not at all.
+//! The packet filter: scripts through `nft`, elements of sets through the kernel's own interface. A change is applied whole or not at
+//! all.
+//!
+//! Rules are text that people can review, and change once per start of the daemon. Elements change with every sandbox: running `nft` for
+//! each costs more than everything else about a network slot.
 
 use std::{
     io::{self, Write},
     process::{Command, Stdio},
     thread,
 };
+
+use crate::netlink::{Netlink, Request};
+
+// Attributes of <linux/netfilter/nf_tables.h>.
+const ELEMENTS_TABLE: u16 = 1;
+const ELEMENTS_SET: u16 = 2;
+const ELEMENTS: u16 = 3;
+const LIST_ELEMENT: u16 = 1;
+const KEY: u16 = 1;
+const DATA_VALUE: u16 = 1;
 
 /// Why a script was not applied. Nothing of it was.
 #[derive(Debug, thiserror::Error)]
@@ -43,6 +57,45 @@ pub fn tables() -> Result<Vec<String>, NftError> {
     Ok(listed.lines().filter_map(|line| line.strip_prefix("table inet ")).map(|name| name.trim().to_owned()).collect())
 }
 
+/// An element of a set to be added or removed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Change<'a> {
+    /// Adds it, or else removes it.
+    pub add: bool,
+    /// The set.
+    pub set: &'a str,
+    /// The element as the kernel compares it: each part in network byte order, padded with zeros to a multiple of four bytes; the name of
+    /// an interface to sixteen.
+    pub key: Vec<u8>,
+}
+
+/// The part of a key that is the name of an interface.
+pub fn interface_key(name: &str) -> [u8; libc::IFNAMSIZ] {
+    std::array::from_fn(|at| name.as_bytes().get(at).copied().unwrap_or_default())
+}
+
+/// Changes elements of the sets of an `inet` table, all or none. Adding what is there does nothing; removing what is not there, like a
+/// missing table, is an error.
+pub fn change(table: &str, changes: &[Change<'_>]) -> io::Result<()> {
+    let message = |kind: i32, family: i32, subsystem: i32| {
+        let mut message = Request::new(kind as u16, 0);
+        message.bytes(&[family as u8, 0, 0, subsystem as u8]);
+        message
+    };
+    let changes = changes.iter().map(|Change { add, set, key }| {
+        let (kind, flags) = if *add { (libc::NFT_MSG_NEWSETELEM, libc::NLM_F_CREATE) } else { (libc::NFT_MSG_DELSETELEM, 0) };
+        let mut request = Request::new((libc::NFNL_SUBSYS_NFTABLES << 8 | kind) as u16, flags);
+        request.bytes(&[libc::NFPROTO_INET as u8, 0, 0, 0]);
+        request.string(ELEMENTS_TABLE, table);
+        request.string(ELEMENTS_SET, set);
+        request.nest(ELEMENTS, |list| list.nest(LIST_ELEMENT, |element| element.nest(KEY, |key_data| key_data.attribute(DATA_VALUE, key))));
+        request
+    });
+    let begin = message(libc::NFNL_MSG_BATCH_BEGIN, libc::AF_UNSPEC, libc::NFNL_SUBSYS_NFTABLES);
+    let end = message(libc::NFNL_MSG_BATCH_END, libc::AF_UNSPEC, libc::NFNL_SUBSYS_NFTABLES);
+    Netlink::speaking(Some(rustix::net::netlink::NETFILTER))?.transaction(begin, changes.collect(), end)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -70,5 +123,37 @@ mod tests {
         assert!(tables().unwrap().contains(&name));
         run(&format!("delete table inet {name}\n")).unwrap();
         assert!(!tables().unwrap().contains(&name));
+    }
+
+    #[test]
+    fn elements_are_changed_all_or_none() {
+        if !can_filter("elements_are_changed_all_or_none") {
+            return;
+        }
+        let name = format!("atoll_nft_elements_{}", std::process::id());
+        run(&format!(
+            "add table inet {name}\nadd set inet {name} live {{ type ifname . ipv4_addr; }}\nadd set inet {name} offline {{ type ipv4_addr; }}\n"
+        ))
+        .unwrap();
+        let listed = |set: &str| run(&format!("list set inet {name} {set}\n")).unwrap();
+        let live =
+            |add, link: &str, last| Change { add, set: "live", key: interface_key(link).into_iter().chain([10, 11, 0, last]).collect() };
+        let offline = |add, last| Change { add, set: "offline", key: vec![10, 11, 0, last] };
+
+        change(&name, &[live(true, "atab12-0", 1), live(true, "atab12-1", 3), offline(true, 3)]).unwrap();
+        assert!(listed("live").contains(r#""atab12-0" . 10.11.0.1"#) && listed("live").contains(r#""atab12-1" . 10.11.0.3"#));
+        assert!(listed("offline").contains("10.11.0.3"));
+        change(&name, &[live(true, "atab12-0", 1)]).unwrap();
+
+        let refused = change(&name, &[live(false, "atab12-0", 1), offline(false, 9)]).unwrap_err();
+        assert_eq!(refused.kind(), io::ErrorKind::NotFound);
+        assert!(listed("live").contains("atab12-0"), "one that fails takes the others with it");
+        change(&name, &[live(false, "atab12-0", 1), offline(false, 3)]).unwrap();
+        assert!(!listed("live").contains("atab12-0") && !listed("offline").contains("10.11"));
+
+        let many: Vec<_> = (0..500u32).map(|i| Change { add: true, set: "offline", key: i.to_be_bytes().into() }).collect();
+        change(&name, &many).unwrap();
+        run(&format!("delete table inet {name}\n")).unwrap();
+        assert_eq!(change(&name, &[offline(true, 1)]).unwrap_err().kind(), io::ErrorKind::NotFound);
     }
 }

@@ -1,8 +1,8 @@
 //! The one owner of the table. Whoever changes a member states the wish, then waits until a transaction that contains it is through;
-//! wishes that arrive while one is under way share the next, so many at once cost two runs of `nft` and not many.
+//! wishes that arrive while one is under way share the next.
 //!
-//! Each transaction states all members, so one that fails is made good by the next. A slot whose wish failed is no member:
-//! failure denies.
+//! A transaction changes what differs from what the kernel has. When the kernel refuses it, its state is not what we think: then the
+//! whole table is stated anew. A slot whose wish failed is no member: failure denies.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -22,11 +22,11 @@ pub(super) struct Firewall {
     /// There are rules of ours in the host's own chain.
     passes: bool,
     wanted: Mutex<Wanted>,
-    /// The newest wish that the kernel has.
-    applied: Arc<tokio::sync::Mutex<u64>>,
+    /// The newest wish that the kernel has, and what it came to.
+    applied: Arc<tokio::sync::Mutex<Wanted>>,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 struct Wanted {
     wish: u64,
     members: Members,
@@ -40,7 +40,8 @@ impl Firewall {
             warn!(error = chain(&e), "could not let sandboxes pass the host's own packet filter; they may not reach the internet");
             false
         });
-        Ok(Self { policy, passes, wanted: Mutex::new(Wanted { wish: 0, members }), applied: Arc::default() })
+        let wanted = Wanted { wish: 0, members };
+        Ok(Self { policy, passes, applied: Arc::new(wanted.clone().into()), wanted: wanted.into() })
     }
 
     /// Makes a slot a member, or changes what it may reach.
@@ -80,13 +81,13 @@ impl Firewall {
 
     /// Puts the table back if somebody removed it, as a reload of the host's own rules does; true if so.
     pub(super) async fn restore(&self) -> Result<bool, NftError> {
-        let idle = self.applied.clone().lock_owned().await;
-        let (policy, members) = (self.policy.clone(), self.wanted().members.clone());
+        let mut applied = self.applied.clone().lock_owned().await;
+        let (policy, wanted) = (self.policy.clone(), self.wanted().clone());
         blocking(move || {
-            let _idle = idle;
             let missing = !nft::tables()?.contains(&policy.instance.table());
             if missing {
-                nft::run(&policy.table(&members))?;
+                nft::run(&policy.table(&wanted.members))?;
+                *applied = wanted;
             }
             Ok(missing)
         })
@@ -106,18 +107,15 @@ impl Firewall {
 
     async fn apply(&self, wish: u64) -> Result<(), NftError> {
         let mut applied = self.applied.clone().lock_owned().await;
-        if *applied >= wish {
+        if applied.wish >= wish {
             return Ok(());
         }
-        let (newest, members) = {
-            let wanted = self.wanted();
-            (wanted.wish, wanted.members.clone())
-        };
-        let policy = self.policy.clone();
-        // The lock goes along: a caller who stops waiting does not let a second `nft` overtake this one.
+        let (policy, wanted) = (self.policy.clone(), self.wanted().clone());
+        // The lock goes along: a caller who stops waiting does not let a second transaction overtake this one.
         blocking(move || {
-            nft::run(&policy.members(&members)).or_else(|_| nft::run(&policy.table(&members)))?;
-            *applied = newest;
+            let changed = nft::change(&policy.instance.table(), &policy.difference(&applied.members, &wanted.members));
+            changed.or_else(|_| nft::run(&policy.table(&wanted.members)).map(drop))?;
+            *applied = wanted;
             Ok(())
         })
         .await

@@ -7,6 +7,8 @@
 
 use std::{collections::BTreeMap, fmt::Write as _, net::IpAddr};
 
+use atoll_sys::nft::{self, Change};
+
 use super::{Instance, block::Block};
 
 /// Never reached from a sandbox, whoever routes them: this host and unspecified, private, shared and link-local networks, the
@@ -76,10 +78,10 @@ table inet {table} {{
         )
     }
 
-    /// The script that makes these the members of the table.
-    pub(super) fn members(&self, members: &Members) -> String {
+    /// The script that adds these members to a new table.
+    fn members(&self, members: &Members) -> String {
         let table = self.instance.table();
-        let mut script = format!("flush set inet {table} live\nflush set inet {table} offline\n");
+        let mut script = String::new();
         for (&index, &internet) in members {
             let address = self.block.sandbox(index);
             // Writing to a string cannot fail.
@@ -89,6 +91,31 @@ table inet {table} {{
             }
         }
         script
+    }
+
+    /// The changes that make one state of the sets the other.
+    pub(super) fn difference(&self, before: &Members, after: &Members) -> Vec<Change<'static>> {
+        let live = |index: u32, add| {
+            let address = self.block.sandbox(index).octets();
+            Change { add, set: "live", key: [&nft::interface_key(&self.instance.link(index))[..], &address].concat() }
+        };
+        let offline = |index: u32, add| Change { add, set: "offline", key: self.block.sandbox(index).octets().into() };
+        let mut changes = Vec::new();
+        for &index in before.keys().filter(|index| !after.contains_key(index)) {
+            changes.push(live(index, false));
+        }
+        for &index in after.keys().filter(|index| !before.contains_key(index)) {
+            changes.push(live(index, true));
+        }
+        let is_offline = |members: &Members, index| members.get(&index) == Some(&false);
+        for &index in before.keys().chain(after.keys().filter(|index| !before.contains_key(index))) {
+            match (is_offline(before, index), is_offline(after, index)) {
+                (false, true) => changes.push(offline(index, true)),
+                (true, false) => changes.push(offline(index, false)),
+                _ => {}
+            }
+        }
+        changes
     }
 
     /// The script that removes the table, if there is one.
@@ -146,13 +173,33 @@ table inet atoll_ab12 {
 		ip saddr 10.11.16.0/20 oifname != "lo" oifname != "atab12-*" masquerade
 	}
 }
-flush set inet atoll_ab12 live
-flush set inet atoll_ab12 offline
 add element inet atoll_ab12 live { "atab12-0" . 10.11.16.1 }
 add element inet atoll_ab12 live { "atab12-7" . 10.11.16.15 }
 add element inet atoll_ab12 offline { 10.11.16.15 }
 "#;
         assert_eq!(text, expected);
+    }
+
+    #[test]
+    fn a_difference_is_what_was_added_removed_and_put_offline() {
+        let policy = policy(&[]);
+        let set = |change: &Change<'_>| (change.set.to_owned(), change.add, *change.key.last().unwrap());
+        let before = Members::from([(0, true), (1, false), (2, true), (3, false)]);
+        let after = Members::from([(0, true), (1, true), (2, false), (4, false)]);
+        let changes: Vec<_> = policy.difference(&before, &after).iter().map(set).collect();
+        let last = |index| policy.block.sandbox(index).octets()[3];
+        let expected = [
+            ("live", false, 3),
+            ("live", true, 4),
+            ("offline", false, 1),
+            ("offline", true, 2),
+            ("offline", false, 3),
+            ("offline", true, 4),
+        ];
+        assert_eq!(changes, expected.map(|(set, add, index)| (set.to_owned(), add, last(index))));
+        assert_eq!(policy.difference(&after, &after), []);
+        let Change { key, .. } = &policy.difference(&Members::new(), &Members::from([(7, true)]))[0];
+        assert_eq!(key[..], *b"atab12-7\0\0\0\0\0\0\0\0\x0a\x0b\x10\x0f");
     }
 
     #[test]
