@@ -164,13 +164,13 @@ impl Plan {
             template_id: build.template.to_string(),
             layers: build.layers,
             resources: Some(resources(build.resources)),
-            // Its time runs from when it is up. This one only keeps it from being immortal should we fall silent.
-            deadline: Some(ttl::after(created_at, length + start_timeout).into()),
+            deadline: Some(ttl::after(created_at, start_timeout).into()),
             envs: envs.into_iter().map(|(name, value)| (name, value.expose().to_owned())).collect(),
             access_token: token.as_ref().map(|token| token.expose().to_owned()),
             default_user: build.default_user,
             default_workdir: build.default_workdir,
             egress: Some(wire::Egress { internet: egress.internet }),
+            length_ms: u64::try_from(length.as_millis()).unwrap_or(u64::MAX),
         };
         let up = match control.node().ensure(spec, start_timeout).await {
             Ok(up) => up,
@@ -180,11 +180,9 @@ impl Plan {
             node: control.reconcilers().connected().unwrap_or_default(),
             envd_version: up.envd_version,
             at: up.at,
-            deadline: ttl::after(up.at, length),
-            node_deadline: up.deadline,
+            deadline: up.deadline,
         };
         let came_up = control.store().fleet().started(&id, GENERATION, started).await?;
-        control.reconcilers().nudge();
         if will_not_pause {
             let message = "autoPause was asked for, but this version of Atoll cannot pause: the sandbox ends at its deadline".to_owned();
             let line = LogRow { at: control.now(), level: Level::Warn, message, fields: BTreeMap::new() };

@@ -1,13 +1,13 @@
 //! What keeps the store and the node in agreement. The store says what is intended, the node what is.
 //!
-//! None of these takes input: each reads the store, or what the node tells, and does what is missing. They run on a nudge and on a clock,
-//! so a crash or a lost message is only a delay.
+//! None of these takes input: each reads the store, or what the node tells, and does what is missing. A crash or a lost message is only a
+//! delay.
 //!
 //! | Task | On | Does |
 //! |---|---|---|
 //! | watch | every event of the node | records ends; removes what nobody wants; passes samples and lines on |
 //! | record | samples and lines | inserts them in batches |
-//! | settle | a nudge, 5 s | moves deadlines that differ; removes what is to end |
+//! | settle | 5 s | moves deadlines that differ; removes what is to end |
 //! | sweep | 10 min | deletes old records |
 
 mod record;
@@ -18,7 +18,7 @@ use std::{pin::Pin, sync::Arc, time::Duration};
 use atoll_store::{Fleet, LiveSandbox, Retention, SandboxState, StoreError};
 use atoll_types::{Clock, EndReason, Ending, SandboxId};
 use atoll_wire::connect::RpcError;
-use tokio::sync::{Mutex, Notify, watch as level};
+use tokio::sync::{Mutex, watch as level};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::warn;
 
@@ -38,7 +38,6 @@ struct Shared {
     retention: Retention,
     /// Held while a deadline travels, so that the node gets them in the order in which they were wanted.
     deadlines: Mutex<()>,
-    nudge: Notify,
     /// The node's id while it is connected and agrees with the store.
     connected: level::Sender<Option<String>>,
 }
@@ -61,15 +60,7 @@ impl Reconcilers {
         tasks: &TaskTracker,
         stop: &CancellationToken,
     ) -> Self {
-        let shared = Shared {
-            fleet,
-            node,
-            clock,
-            retention,
-            deadlines: Mutex::default(),
-            nudge: Notify::new(),
-            connected: level::Sender::new(None),
-        };
+        let shared = Shared { fleet, node, clock, retention, deadlines: Mutex::default(), connected: level::Sender::new(None) };
         let this = Self(Arc::new(shared));
         let (extras, queue) = record::queue();
         let spawn = |task: Pin<Box<dyn Future<Output = ()> + Send>>| drop(tasks.spawn(stop.clone().run_until_cancelled_owned(task)));
@@ -89,11 +80,6 @@ impl Reconcilers {
     /// The id of the node, while it is connected.
     pub(crate) fn connected(&self) -> Option<String> {
         self.0.connected.borrow().clone()
-    }
-
-    /// Says that something was intended.
-    pub(crate) fn nudge(&self) {
-        self.0.nudge.notify_one();
     }
 
     /// Gives the node the deadline that the store has. `false` when the sandbox does not run on the node any more.
@@ -128,7 +114,7 @@ impl Reconcilers {
             if let Err(error) = self.settle_once().await {
                 warn!(error = chain(&error), "the node and the store do not agree yet; trying again in {} s", SETTLE_EVERY.as_secs());
             }
-            let _ = tokio::time::timeout(SETTLE_EVERY, self.0.nudge.notified()).await;
+            tokio::time::sleep(SETTLE_EVERY).await;
         }
     }
 

@@ -154,7 +154,7 @@ fn give_owner(node: &Arc<Node>, Left { home, record, machine }: Left, slots: &mu
         _ => Phase::Stopping(Cause { reason, exit_code: None, detail: detail.into() }),
     };
     let runs = matches!(phase, Phase::Running);
-    node.enter(id.clone(), Actor::new(node.clone(), id, State { generation, deadline, phase }, work, started_at));
+    node.enter(id.clone(), Actor::new(node.clone(), id, State { generation, deadline, length: None, phase }, work, started_at));
     runs
 }
 

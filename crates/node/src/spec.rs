@@ -1,6 +1,6 @@
 //! What a sandbox shall be: the control plane's request, parsed once.
 
-use std::{collections::BTreeMap, fmt, str::FromStr};
+use std::{collections::BTreeMap, fmt, str::FromStr, time::Duration};
 
 use atoll_types::{Egress, Resources, SandboxId, Secret, TemplateId, Timestamp};
 use atoll_wire::node::{self as wire, SandboxSpec};
@@ -13,7 +13,10 @@ pub(crate) struct Spec {
     pub template_id: TemplateId,
     pub layers: Vec<LayerName>,
     pub resources: Resources,
+    /// When its start has failed at the latest.
     pub deadline: Timestamp,
+    /// How long it runs from when it is up.
+    pub length: Duration,
     pub envs: BTreeMap<String, String>,
     pub access_token: Option<Secret>,
     pub default_user: String,
@@ -59,6 +62,7 @@ impl TryFrom<SandboxSpec> for Spec {
             default_user,
             default_workdir,
             egress,
+            length_ms,
         } = spec;
         let wire::Resources { cpu_count, memory_mib, disk_mib } = resources.ok_or_else(|| wrong("resources", "missing"))?;
         if cpu_count == 0 || memory_mib == 0 {
@@ -78,6 +82,7 @@ impl TryFrom<SandboxSpec> for Spec {
             layers: layers.iter().map(|layer| layer.parse()).collect::<Result<_, _>>().map_err(|e| wrong("layers", e))?,
             resources: Resources { cpu_count, memory_mib, disk_mib, ..Resources::default() },
             deadline: deadline(at)?,
+            length: Duration::from_millis(length_ms),
             envs,
             access_token: access_token.map(Secret::new),
             default_user,
@@ -132,6 +137,7 @@ mod tests {
             default_user: "user".into(),
             default_workdir: None,
             egress: Some(wire::Egress { internet: true }),
+            length_ms: 60_000,
         }
     }
 

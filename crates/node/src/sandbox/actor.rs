@@ -150,7 +150,7 @@ pub(crate) struct Actor {
 impl Actor {
     /// An actor that boots a new sandbox.
     pub(crate) fn starting(node: Arc<Node>, spec: Spec) -> (Self, Handle) {
-        let state = State { generation: spec.generation, deadline: spec.deadline, phase: Phase::Starting };
+        let state = State { generation: spec.generation, deadline: spec.deadline, length: Some(spec.length), phase: Phase::Starting };
         let (id, abort) = (spec.id.clone(), CancellationToken::new());
         let boot = Box::pin(boot(node.clone(), spec, abort.clone()));
         let made = Self::new(node, id, state, Work::Booting { boot, abort }, None);
@@ -262,10 +262,11 @@ impl Actor {
     async fn take(&mut self, outcome: Outcome) {
         let event = match outcome {
             Outcome::Booted(Ok(live)) => {
+                let now = self.node.clock.now();
                 self.work = Work::Running(live);
-                self.started_at = Some(self.node.clock.now());
+                self.started_at = Some(now);
                 self.sample_at = Instant::now();
-                Event::Ready
+                Event::Ready(now)
             }
             Outcome::Booted(Err(failure)) => {
                 self.work = Work::Nothing;

@@ -15,8 +15,11 @@
 #[cfg(test)]
 mod tests;
 
+use std::time::Duration;
+
 use atoll_runtime::Exit;
 use atoll_types::{EndReason, Timestamp};
+use chrono::TimeDelta;
 
 /// Where one run of a sandbox stands.
 #[derive(Debug, Clone, PartialEq)]
@@ -25,6 +28,8 @@ pub(crate) struct State {
     pub generation: u64,
     /// When it ends by itself.
     pub deadline: Timestamp,
+    /// How long it runs from when it is up, while it starts and nobody has set a deadline; until then `deadline` bounds the start.
+    pub length: Option<Duration>,
     /// Where it is in its life.
     pub phase: Phase,
 }
@@ -80,8 +85,8 @@ impl From<Exit> for Cause {
 /// Something that happened or is asked for.
 #[derive(Debug, Clone)]
 pub(crate) enum Event {
-    /// The boot has succeeded.
-    Ready,
+    /// The boot has succeeded, now.
+    Ready(Timestamp),
     /// The boot has failed or was aborted; nothing of it is left.
     BootFailed(String),
     /// The machine ended by itself.
@@ -132,14 +137,18 @@ pub(crate) fn decide(state: &State, event: Event) -> Result<(State, Vec<Effect>)
         Starting => to(Aborting(cause), &[Announce, AbortBoot]),
         _ => to(Stopping(cause), &[Withdraw, Save, Announce, TearDown]),
     };
-    let deadline = |deadline, effects: &[Effect]| Ok((State { deadline, ..state.clone() }, effects.to_vec()));
+    let deadline = |deadline, effects: &[Effect]| Ok((State { deadline, length: None, ..state.clone() }, effects.to_vec()));
     match (&state.phase, event) {
         (Ended(_), _) => Err(Refusal::Ending),
         (_, Event::Remove { generation, .. }) if generation < state.generation => Err(Refusal::OtherGeneration),
         (_, Event::SetDeadline { generation, .. }) if generation != state.generation => Err(Refusal::OtherGeneration),
 
-        (Starting, Event::Ready) => to(Running, &[Save, Publish, Announce]),
-        (Aborting(cause), Event::Ready) => to(Stopping(cause.clone()), &[Save, Announce, TearDown]),
+        (Starting, Event::Ready(now)) => {
+            let after = |length| TimeDelta::from_std(length).ok().and_then(|length| now.checked_add_signed(length));
+            let deadline = state.length.map_or(state.deadline, |length| after(length).unwrap_or(Timestamp::MAX_UTC));
+            Ok((State { deadline, length: None, phase: Running, ..*state }, vec![Save, Publish, Announce]))
+        }
+        (Aborting(cause), Event::Ready(_)) => to(Stopping(cause.clone()), &[Save, Announce, TearDown]),
         (Starting, Event::BootFailed(detail)) => to(Ended(Cause { detail, ..Cause::plain(EndReason::StartFailed) }), &[Announce]),
         (Aborting(cause), Event::BootFailed(_)) | (Stopping(cause), Event::Gone) => to(Ended(cause.clone()), &[Announce]),
 
@@ -154,7 +163,7 @@ pub(crate) fn decide(state: &State, event: Event) -> Result<(State, Vec<Effect>)
             to(state.phase.clone(), &[])
         }
         (Starting | Aborting(_), Event::Exited(_) | Event::Gone)
-        | (Running, Event::Ready | Event::BootFailed(_) | Event::Gone)
-        | (Stopping(_), Event::Ready | Event::BootFailed(_)) => Err(Refusal::OutOfOrder),
+        | (Running, Event::Ready(_) | Event::BootFailed(_) | Event::Gone)
+        | (Stopping(_), Event::Ready(_) | Event::BootFailed(_)) => Err(Refusal::OutOfOrder),
     }
 }

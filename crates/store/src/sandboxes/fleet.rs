@@ -35,10 +35,8 @@ pub struct Started {
     pub envd_version: String,
     /// When it came up.
     pub at: Timestamp,
-    /// When it is to end.
-    pub deadline: Timestamp,
     /// When its node is going to end it.
-    pub node_deadline: Timestamp,
+    pub deadline: Timestamp,
 }
 
 /// How long records are kept.
@@ -58,14 +56,14 @@ impl Fleet {
     /// Records that a starting sandbox came up. `None` when it is no longer starting.
     pub async fn started(&self, id: &SandboxId, generation: u64, started: Started) -> Result<Option<SandboxRow>, StoreError> {
         let id = id.clone();
-        let Started { node, envd_version, at, deadline, node_deadline } = started;
+        let Started { node, envd_version, at, deadline } = started;
         let update =
-            "UPDATE sandboxes SET state = 'running', node = $3, envd_version = $4, started_at = $5, deadline = $6, node_deadline = $7
+            "UPDATE sandboxes SET state = 'running', node = $3, envd_version = $4, started_at = $5, deadline = $6, node_deadline = $6
              WHERE id = $1 AND generation = $2 AND state = 'starting' RETURNING *";
         self.db
             .write(move |conn| {
-                let (at, deadline, node_deadline) = (sql::micros(at), sql::micros(deadline), sql::micros(node_deadline));
-                let args: [&dyn ToSql; 7] = [&id.as_str(), &sql::count(generation), &node, &envd_version, &at, &deadline, &node_deadline];
+                let (at, deadline) = (sql::micros(at), sql::micros(deadline));
+                let args: [&dyn ToSql; 6] = [&id.as_str(), &sql::count(generation), &node, &envd_version, &at, &deadline];
                 sql::one(conn, update, &args, sandbox)
             })
             .await

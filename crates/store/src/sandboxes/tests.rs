@@ -60,13 +60,7 @@ async fn run(store: &Store, team: &Team, new: NewSandbox, second: i64) -> Sandbo
 }
 
 fn started(second: i64) -> Started {
-    Started {
-        node: "n".into(),
-        envd_version: "0.6.13".into(),
-        at: at(second),
-        deadline: at(second + 1000),
-        node_deadline: at(second + 1000),
-    }
+    Started { node: "n".into(), envd_version: "0.6.13".into(), at: at(second), deadline: at(second + 1000) }
 }
 
 fn ending(reason: EndReason) -> Ending {

@@ -109,7 +109,7 @@ pub struct SandboxSpec {
     #[prost(message, optional, tag = "5")]
     #[serde(rename = "resources", skip_serializing_if = "Option::is_none")]
     pub resources: Option<crate::node::Resources>,
-    /// `deadline`.
+    /// When its start has failed at the latest.
     #[prost(message, optional, tag = "6")]
     #[serde(rename = "deadline", skip_serializing_if = "Option::is_none")]
     pub deadline: Option<crate::Timestamp>,
@@ -138,6 +138,16 @@ pub struct SandboxSpec {
     #[prost(message, optional, tag = "11")]
     #[serde(rename = "egress", skip_serializing_if = "Option::is_none")]
     pub egress: Option<crate::node::Egress>,
+    /// How long it runs from when it is up; this makes the deadline then. In milliseconds.
+    #[prost(uint64, tag = "12")]
+    #[serde(
+        rename = "lengthMs",
+        alias = "length_ms",
+        deserialize_with = "crate::json::integer",
+        skip_serializing_if = "crate::json::is_default",
+        serialize_with = "crate::json::quoted"
+    )]
+    pub length_ms: u64,
 }
 
 /// `Resources`.

@@ -4,13 +4,14 @@ use proptest::prelude::*;
 use super::*;
 
 const GENERATION: u64 = 3;
+const LENGTH: std::time::Duration = std::time::Duration::from_secs(30);
 
 fn at(seconds: i64) -> Timestamp {
     Utc.timestamp_opt(1_700_000_000, 0).unwrap() + Duration::seconds(seconds)
 }
 
 fn starting() -> State {
-    State { generation: GENERATION, deadline: at(50), phase: Phase::Starting }
+    State { generation: GENERATION, deadline: at(50), length: Some(LENGTH), phase: Phase::Starting }
 }
 
 fn reason() -> impl Strategy<Value = EndReason> {
@@ -19,7 +20,7 @@ fn reason() -> impl Strategy<Value = EndReason> {
 
 fn event() -> impl Strategy<Value = Event> {
     prop_oneof![
-        2 => Just(Event::Ready),
+        2 => (0..60i64).prop_map(|s| Event::Ready(at(s))),
         1 => Just(Event::BootFailed("no".into())),
         1 => (any::<Option<i32>>(), any::<bool>()).prop_map(|(code, oom)| Event::Exited(Exit { code, oom })),
         2 => (1..6u64, reason()).prop_map(|(generation, reason)| Event::Remove { generation, reason }),
@@ -38,7 +39,11 @@ fn live(events: Vec<Event>) -> (State, Vec<Effect>) {
         assert_eq!(next.generation, state.generation);
         if next.deadline != state.deadline {
             assert!(matches!(state.phase, Phase::Starting | Phase::Running));
-            assert!(matches!(event, Event::SetDeadline { generation: GENERATION, .. }));
+            match event {
+                Event::SetDeadline { generation: GENERATION, at } => assert_eq!(next.deadline, at),
+                Event::Ready(now) => assert_eq!(Some(next.deadline), state.length.map(|length| now + length), "a set deadline stays"),
+                _ => panic!("{event:?} moved the deadline"),
+            }
         }
         match (&state.phase, &next.phase) {
             (Phase::Aborting(before), Phase::Aborting(after) | Phase::Stopping(after) | Phase::Ended(after))
@@ -94,7 +99,7 @@ proptest! {
             answers += 1;
             prop_assert!(answers <= 2);
             let answer = match asked.last() {
-                Some(Effect::AbortBoot) if boot_wins => Event::Ready,
+                Some(Effect::AbortBoot) if boot_wins => Event::Ready(at(40)),
                 Some(Effect::AbortBoot) => Event::BootFailed("aborted".into()),
                 Some(Effect::TearDown) => Event::Gone,
                 other => return Err(TestCaseError::fail(format!("nothing was asked for: {other:?} in {state:?}"))),
@@ -119,9 +124,9 @@ fn older_messages_change_nothing_and_newer_removals_count() {
 
 #[test]
 fn the_deadline_is_the_last_moment() {
-    let (running, _) = decide(&starting(), Event::Ready).unwrap();
-    assert_eq!(decide(&running, Event::Clock(at(49))).unwrap(), (running.clone(), vec![]));
-    let (stopping, effects) = decide(&running, Event::Clock(at(50))).unwrap();
+    let (running, _) = decide(&starting(), Event::Ready(at(40))).unwrap();
+    assert_eq!(decide(&running, Event::Clock(at(69))).unwrap(), (running.clone(), vec![]));
+    let (stopping, effects) = decide(&running, Event::Clock(at(70))).unwrap();
     assert_eq!(stopping.phase, Phase::Stopping(Cause::plain(EndReason::Timeout)));
     assert_eq!(effects, [Effect::Withdraw, Effect::Save, Effect::Announce, Effect::TearDown]);
     // What comes later does not change why.
@@ -133,7 +138,7 @@ fn the_deadline_is_the_last_moment() {
 fn a_boot_that_beats_its_abort_is_torn_down() {
     let (aborting, effects) = decide(&starting(), Event::Remove { generation: GENERATION, reason: EndReason::Killed }).unwrap();
     assert_eq!(effects, [Effect::Announce, Effect::AbortBoot]);
-    let (stopping, effects) = decide(&aborting, Event::Ready).unwrap();
+    let (stopping, effects) = decide(&aborting, Event::Ready(at(40))).unwrap();
     assert_eq!(effects, [Effect::Save, Effect::Announce, Effect::TearDown]);
     let (ended, effects) = decide(&stopping, Event::Gone).unwrap();
     assert_eq!(ended.phase, Phase::Ended(Cause::plain(EndReason::Killed)));
