@@ -72,7 +72,10 @@ async fn serve(flags: Flags) -> io::Result<()> {
     let state = State::new(flags.run_dir, in_vm, boot::internal_env(in_vm), Processes::new(Reaper::new(first_process)));
     boot::write_run_files(&state.run_dir, &state.global_env());
 
-    let listener = TcpListener::bind((Ipv4Addr::UNSPECIFIED, flags.port)).await?;
+    let listener = match atoll_sys::listeners::inherited() {
+        Some(socket) => socket.set_nonblocking(true).and_then(|()| TcpListener::from_std(socket))?,
+        None => TcpListener::bind((Ipv4Addr::UNSPECIFIED, flags.port)).await?,
+    };
     let port = listener.local_addr()?.port();
     log::info("envd", "listening", &[("port", &port), ("version", &atoll_wire::envd::ENVD_VERSION)]);
     tokio::select! {

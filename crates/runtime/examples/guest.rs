@@ -74,7 +74,9 @@ fn eat(mebibytes: usize) -> io::Result<String> {
 async fn serve() -> io::Result<ExitCode> {
     println!("guest is up");
     let mut asked_to_end = signal(SignalKind::terminate())?;
-    let listener = TcpListener::bind(("0.0.0.0", 49983)).await?;
+    let socket = atoll_sys::listeners::inherited().ok_or_else(|| io::Error::other("no socket to listen on"))?;
+    socket.set_nonblocking(true)?;
+    let listener = TcpListener::from_std(socket)?;
     loop {
         tokio::select! {
             _ = asked_to_end.recv() => return Ok(ExitCode::SUCCESS),

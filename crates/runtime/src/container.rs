@@ -119,6 +119,7 @@ impl Parts {
             shm_bytes: memory_bytes,
             cgroups: cgroup.doors(),
             show_cgroup: cgroup.is_v2(),
+            port: ENVD_PORT,
             program: self.config.envd.clone(),
             arguments,
         };

@@ -21,6 +21,7 @@ use std::{
     collections::BTreeMap,
     fs::{self, File},
     io::{self, Read, Write},
+    net::{Ipv4Addr, TcpListener},
     os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd},
     path::{Path, PathBuf},
     process::{Command, ExitCode},
@@ -37,10 +38,13 @@ use rustix::{
 use crate::pidfd::Process;
 
 /// The form of [`Order`]; daemon and program are of one release, and a mix-up is told rather than guessed at.
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 
 /// How long a start may take before it counts as stuck. Most take some milliseconds.
 const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Connections that may wait to be accepted.
+const BACKLOG: i32 = 1024;
 
 /// What to start.
 #[derive(Debug, serde::Serialize, serde::Deserialize)]
@@ -60,6 +64,9 @@ pub struct Plan {
     pub cgroups: Vec<PathBuf>,
     /// Show the cgroup at `/sys/fs/cgroup`.
     pub show_cgroup: bool,
+    /// The TCP port to listen on, on all addresses; the program gets the socket as systemd's socket activation would give it (see
+    /// [`crate::listeners::inherited`]). Whoever connects once the machine has started waits for the program, and need not try again.
+    pub port: u16,
     /// The program to become, and its arguments from `argv[0]` on.
     pub program: PathBuf,
     /// See `program`.
@@ -225,8 +232,10 @@ fn launch(reports: &File) -> Result<(), Failure> {
     }
     rustix::thread::move_into_link_name_space(network.as_fd(), Some(LinkNameSpaceType::Network))
         .during("entering the network namespace")?;
+    let listener = TcpListener::bind((Ipv4Addr::UNSPECIFIED, plan.port)).during("listening for the program")?;
+    rustix::net::listen(&listener, BACKLOG).during("listening for the program")?;
     if fork_into_new_namespaces().during("making namespaces")? {
-        become_first(&plan, users.as_fd(), program.as_fd(), reports)?;
+        become_first(&plan, users.as_fd(), program.as_fd(), listener.as_fd(), reports)?;
     }
     Ok(())
 }
@@ -241,7 +250,13 @@ fn fork_into_new_namespaces() -> io::Result<bool> {
 }
 
 /// What the first process does until it is its program. Returns only if a step failed.
-fn become_first(plan: &Plan, users: BorrowedFd<'_>, program: BorrowedFd<'_>, reports: &File) -> Result<(), Failure> {
+fn become_first(
+    plan: &Plan,
+    users: BorrowedFd<'_>,
+    program: BorrowedFd<'_>,
+    listener: BorrowedFd<'_>,
+    reports: &File,
+) -> Result<(), Failure> {
     // The old `/proc` still shows the numbers of the host.
     let pid = fs::read_link("/proc/self").during("finding the own process number")?;
     let pid = pid.to_str().and_then(|pid| pid.parse().ok()).ok_or(io::ErrorKind::InvalidData).during("finding the own process number")?;
@@ -256,5 +271,5 @@ fn become_first(plan: &Plan, users: BorrowedFd<'_>, program: BorrowedFd<'_>, rep
     let null = File::open("/dev/null").during("opening /dev/null")?;
     rustix::stdio::dup2_stdin(&null).during("opening /dev/null")?;
     privilege::drop_to(users)?;
-    privilege::execute(program, &plan.arguments).during(format!("executing {}", plan.program.display()))
+    privilege::execute(program, &plan.arguments, listener).during(format!("executing {}", plan.program.display()))
 }

@@ -1,12 +1,13 @@
-//! Who listens on TCP, asked of the kernel's socket diagnostics.
+//! Who listens on TCP, asked of the kernel's socket diagnostics; and a socket that listened before this program ran.
 //!
 //! Reading `/proc/net/tcp` instead walks every connection slot of the host, milliseconds each time and in every sandbox; this walks
 //! only those that listen.
 
 use std::{
     io,
-    net::{IpAddr, SocketAddr},
-    os::fd::OwnedFd,
+    net::{IpAddr, SocketAddr, TcpListener},
+    os::fd::{FromRawFd, OwnedFd},
+    sync::atomic::{AtomicBool, Ordering},
     time::Duration,
 };
 
@@ -26,6 +27,27 @@ const BY_FAMILY: u16 = 20;
 const LISTEN: u32 = 1 << 10;
 const HEADER: usize = 16;
 const REQUEST: usize = HEADER + 56;
+
+/// Where systemd's socket activation puts the first socket.
+pub(crate) const INHERITED: i32 = 3;
+
+/// The listening TCP socket that this process was started with by the rules of systemd's socket activation (`LISTEN_PID`, `LISTEN_FDS`),
+/// if there is one. To be called once, at the start.
+pub fn inherited() -> Option<TcpListener> {
+    let told = |name| std::env::var(name).ok()?.parse::<u32>().ok();
+    if told("LISTEN_PID") != Some(std::process::id()) || told("LISTEN_FDS") != Some(1) {
+        return None;
+    }
+    static TAKEN: AtomicBool = AtomicBool::new(false);
+    if TAKEN.swap(true, Ordering::Relaxed) {
+        return None;
+    }
+    // SAFETY: whoever started us has left this descriptor to us, nobody before us has taken it, and nobody will after us.
+    let socket = unsafe { OwnedFd::from_raw_fd(INHERITED) };
+    rustix::io::fcntl_setfd(&socket, rustix::io::FdFlags::CLOEXEC).ok()?;
+    let listens = sockopt::socket_acceptconn(&socket).ok()?;
+    listens.then(|| TcpListener::from(socket))
+}
 
 /// A way to ask.
 #[derive(Debug)]

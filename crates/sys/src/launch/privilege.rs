@@ -14,7 +14,7 @@ use rustix::{
 };
 
 use super::{During, Failure};
-use crate::seccomp;
+use crate::{listeners::INHERITED, seccomp};
 
 /// What root of a sandbox may do in its own user namespace: what container engines grant by default, less `MKNOD`, which does nothing
 /// there, plus `SYS_PTRACE`, so that debuggers work under `sudo`; the processes in reach have no rights beyond these.
@@ -33,8 +33,9 @@ const CAPABILITIES: CapabilitySet = CapabilitySet::CHOWN
     .union(CapabilitySet::AUDIT_WRITE)
     .union(CapabilitySet::SYS_PTRACE);
 
-/// The environment of the first process.
-const ENVIRONMENT: [&std::ffi::CStr; 1] = [c"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"];
+/// The environment of the first process. It has number 1 there, and one socket.
+const ENVIRONMENT: [&std::ffi::CStr; 3] =
+    [c"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", c"LISTEN_PID=1", c"LISTEN_FDS=1"];
 
 /// Open files that a process may have, if the daemon may give that many.
 const OPEN_FILES: u64 = 1 << 20;
@@ -73,16 +74,20 @@ pub(super) fn drop_to(users: BorrowedFd<'_>) -> Result<(), Failure> {
     seccomp::confine().during("installing the system call filter")
 }
 
-/// Becomes the program, with no descriptor but the standard three.
-pub(super) fn execute(program: BorrowedFd<'_>, arguments: &[String]) -> io::Result<()> {
+/// Becomes the program, with no descriptors but the standard three and the socket.
+pub(super) fn execute(program: BorrowedFd<'_>, arguments: &[String], listener: BorrowedFd<'_>) -> io::Result<()> {
+    // Out of the way of the socket, which may itself be in its place already.
+    let above = INHERITED + 1;
+    let (program, listener) = (rustix::io::fcntl_dupfd_cloexec(program, above)?, rustix::io::fcntl_dupfd_cloexec(listener, above)?);
     let arguments = arguments.iter().map(|argument| CString::new(argument.as_str())).collect::<Result<Vec<_>, _>>()?;
     let list = |strings: &mut dyn Iterator<Item = *const libc::c_char>| strings.chain([ptr::null()]).collect::<Vec<_>>();
     let argv = list(&mut arguments.iter().map(|argument| argument.as_ptr()));
     let envp = list(&mut ENVIRONMENT.iter().map(|variable| variable.as_ptr()));
-    // SAFETY: takes no memory. Both lists end in a null pointer, their strings in a zero byte, and all live until the call returns,
+    // SAFETY: takes no memory, and nobody owns the number that the socket gets. Both lists end in a null pointer, their strings in a zero byte, and all live until the call returns,
     // which it does only if it failed.
     unsafe {
-        libc::syscall(libc::SYS_close_range, 3, libc::c_uint::MAX, libc::CLOSE_RANGE_CLOEXEC);
+        libc::dup2(listener.as_raw_fd(), INHERITED);
+        libc::syscall(libc::SYS_close_range, above, libc::c_uint::MAX, libc::CLOSE_RANGE_CLOEXEC);
         libc::syscall(libc::SYS_execveat, program.as_raw_fd(), c"".as_ptr(), argv.as_ptr(), envp.as_ptr(), libc::AT_EMPTY_PATH);
     }
     Err(io::Error::last_os_error())
