@@ -7,13 +7,15 @@ use atoll_types::{SandboxId, Secret};
 use atoll_wire::{
     body::{self, collect},
     connect::Transport,
-    e2b::{self, ListedSandbox, NewSandbox, Sandbox, SandboxDetail, SandboxLogEntries, SandboxLogEntry},
+    e2b::{self, ListedSandbox, NewSandbox, Sandbox, SandboxDetail, SandboxLogEntries, SandboxLogEntry, SandboxMetric, Timeout},
     transport::Http,
 };
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method, Request, StatusCode, Uri, header};
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde::de::DeserializeOwned;
+
+use crate::failure::{NoSandbox, Unreachable, nearest};
 
 const ANSWER_LIMIT: usize = 64 << 20;
 const PATIENCE: Duration = Duration::from_secs(120);
@@ -63,14 +65,25 @@ impl Api {
 
     /// One sandbox.
     pub async fn get(&self, id: &SandboxId) -> Result<SandboxDetail> {
-        let (_, answer) = self.call(Method::GET, &format!("/sandboxes/{id}"), Bytes::new()).await.map_err(|e| missing(e, id))?;
-        read(&answer)
+        read(&self.of(id, Method::GET, &format!("/sandboxes/{id}"), Bytes::new()).await?)
     }
 
     /// Ends a sandbox.
     pub async fn kill(&self, id: &SandboxId) -> Result<()> {
-        self.call(Method::DELETE, &format!("/sandboxes/{id}"), Bytes::new()).await.map_err(|e| missing(e, id))?;
+        self.of(id, Method::DELETE, &format!("/sandboxes/{id}"), Bytes::new()).await?;
         Ok(())
+    }
+
+    /// Lets a sandbox run for so many seconds from now.
+    pub async fn set_timeout(&self, id: &SandboxId, timeout: i32) -> Result<()> {
+        let content = serde_json::to_vec(&Timeout { timeout })?.into();
+        self.of(id, Method::POST, &format!("/sandboxes/{id}/timeout"), content).await?;
+        Ok(())
+    }
+
+    /// What a sandbox used, oldest first.
+    pub async fn metrics(&self, id: &SandboxId) -> Result<Vec<SandboxMetric>> {
+        read(&self.of(id, Method::GET, &format!("/sandboxes/{id}/metrics"), Bytes::new()).await?)
     }
 
     /// All sandboxes in these states (none given: any) with this metadata.
@@ -96,8 +109,22 @@ impl Api {
     /// What a sandbox logged since `cursor` (milliseconds since 1970), oldest first, at most [`LOG_PAGE`] entries.
     pub async fn logs(&self, id: &SandboxId, cursor: i64) -> Result<Vec<SandboxLogEntry>> {
         let path = format!("/v2/sandboxes/{id}/logs?direction=forward&limit={LOG_PAGE}&cursor={cursor}");
-        let (_, answer) = self.call(Method::GET, &path, Bytes::new()).await.map_err(|e| missing(e, id))?;
-        Ok(read::<SandboxLogEntries>(&answer)?.logs)
+        Ok(read::<SandboxLogEntries>(&self.of(id, Method::GET, &path, Bytes::new()).await?)?.logs)
+    }
+
+    /// The answer to a request about one sandbox.
+    async fn of(&self, id: &SandboxId, method: Method, path: &str, content: Bytes) -> Result<Bytes> {
+        let error = match self.call(method, path, content).await {
+            Ok((_, answer)) => return Ok(answer),
+            Err(error) => error,
+        };
+        if !matches!(error.downcast_ref::<Refused>(), Some(Refused { status: StatusCode::NOT_FOUND, .. })) {
+            return Err(error);
+        }
+        // Only to help: a failure here is not the one to report.
+        let there = self.list(&[], &[]).await.unwrap_or_default();
+        let nearest = nearest(id.as_str(), there.iter().map(|sandbox| sandbox.sandbox_id.as_str())).map(str::to_owned);
+        Err(NoSandbox { id: id.clone(), nearest }.into())
     }
 
     async fn call(&self, method: Method, path: &str, content: Bytes) -> Result<(HeaderMap, Bytes)> {
@@ -131,20 +158,8 @@ impl Api {
 /// Says what to do when nobody answers there.
 pub fn unreachable(base: &Uri, error: body::BoxError) -> Error {
     match error.downcast_ref::<io::Error>().map(io::Error::kind) {
-        Some(io::ErrorKind::ConnectionRefused) => {
-            anyhow!("nothing listens at {base}: is the daemon running? Start it with `atolld all`, or say where it is (see `atoll --help`)")
-        }
+        Some(io::ErrorKind::ConnectionRefused) => Unreachable(base.clone()).into(),
         _ => Error::from_boxed(error).context(format!("talking to {base}")),
-    }
-}
-
-fn missing(error: Error, id: &SandboxId) -> Error {
-    match error.downcast_ref::<Refused>() {
-        Some(Refused { status: StatusCode::NOT_FOUND, .. }) => {
-            let message = format!("there is no sandbox `{id}`, or no more; `atoll sandbox ls` shows those there are");
-            Refused { status: StatusCode::NOT_FOUND, message }.into()
-        }
-        _ => error,
     }
 }
 

@@ -1,32 +1,85 @@
 //! What one can type.
 
+mod sandbox;
+#[cfg(test)]
+mod tests;
+
 use std::path::PathBuf;
 
-use atoll_types::SandboxId;
+use atoll_manual::Shell;
 use clap::{Args, Parser, Subcommand};
+
+pub use self::sandbox::{New, Process, Run, SandboxCommand};
 
 const HOST: &str = "Where the host is";
 
+/// What `atoll` alone says.
+pub const GUIDE: &str = "\
+atoll runs code in sandboxes on your own machines.
+
+  sudo atolld all                              1. start the daemon, in another terminal
+  atoll doctor                                    if it does not start: what is missing here
+  source <(sudo atoll env)                     2. say where it is and who you are
+  atoll run -- python3 -c 'print(40 + 2)'      3. run a command in a sandbox of its own
+  id=$(atoll sandbox create)                      or create a sandbox,
+  atoll sandbox exec $id ls /                     use it as often as you like,
+  atoll sandbox kill $id                          and end it
+
+`atoll --help` lists all commands, `atoll COMMAND --help` explains one, with examples.
+";
+
+/// What every manual page ends with.
+pub const CLOSING: [(&str, &str); 2] = [
+    (
+        "EXIT STATUS",
+        "\
+0  Success.
+1  Failure; the reason is on standard error.
+2  The command line makes no sense.
+3  There is no such sandbox, or no more.
+4  No API key, or one that is refused.
+5  The host cannot be reached.
+run, exec and connect exit as their command does, with 128 and its number if a signal ended it, or with:
+124  The command ran out of time.
+125  The command could not be started: any of the failures above.
+126  The command is there but cannot be run.
+127  There is no such command in the sandbox.
+129, 130, 143  A hangup, Ctrl-C or a SIGTERM ended atoll, and with it the command.",
+    ),
+    (
+        "FILES",
+        "/var/lib/atoll/env  Addresses and key of the daemon on this machine; read where neither a flag nor a variable says better. Its owner \
+         alone may read it. Another --data-dir has its own.",
+    ),
+];
+
 /// Run code in sandboxes on your own machines.
+///
+/// Sandboxes are small computers for code that nobody has read: they start in a moment, reach neither each other nor this machine, and are
+/// gone when they end. atoll talks to an Atoll host, here or elsewhere, over the same API that E2B's SDKs use.
 #[derive(Parser)]
 #[command(
     name = "atoll",
     version,
     max_term_width = 100,
-    after_help = "Examples:\n  \
-        source <(sudo atoll env)                        point E2B's SDKs at this host\n  \
-        atoll sandbox run -- python3 -c 'print(1+1)'    run one command in a fresh sandbox\n  \
-        id=$(atoll sandbox create --timeout 3600)       create a sandbox for an hour\n  \
-        atoll sandbox exec $id -it -- bash              open a shell in it\n  \
-        atoll sandbox kill --all                        end them all\n\n\
-        Where the host is: flags, else the variables E2B_API_URL, E2B_SANDBOX_URL and E2B_API_KEY, else the file `env` in\n\
-        the data directory of a daemon on this machine."
+    after_help = "\
+Examples:
+  source <(sudo atoll env)                     point atoll and E2B's SDKs at the daemon here
+  atoll run -- python3 -c 'print(40 + 2)'      run one command in a fresh sandbox
+  id=$(atoll sandbox create --timeout 3600)    create a sandbox for an hour
+  atoll sandbox exec $id -it bash              open a shell in it
+  atoll sandbox cp . $id:work                  copy this directory into it
+  atoll sandbox kill $id                       end it
+
+Where the host is:
+  flags, else the variables E2B_API_URL, E2B_SANDBOX_URL and E2B_API_KEY,
+  else the file `env` in the data directory of a daemon on this machine"
 )]
 pub struct Cli {
     #[command(flatten)]
     pub place: Place,
     #[command(subcommand)]
-    pub command: Command,
+    pub command: Option<Command>,
 }
 
 /// Where the host is.
@@ -48,221 +101,61 @@ pub struct Place {
 
 #[derive(Subcommand)]
 pub enum Command {
-    /// Print the variables that point E2B's SDKs at this host: source <(atoll env)
+    /// Run one command in a fresh sandbox, then end the sandbox
+    ///
+    /// Short for `atoll sandbox run`. Input, output and exit code are the command's; Ctrl-C ends the command and the sandbox.
+    #[command(after_help = sandbox::RUN_EXAMPLES)]
+    Run(Run),
+    /// Create, list, use and end sandboxes
+    ///
+    /// A sandbox lives until its timeout or until it is killed, whichever comes first. Commands that take a SANDBOX want its ID, as `create`
+    /// and `ls` print it.
+    #[command(visible_alias = "sbx")]
+    Sandbox {
+        #[command(subcommand)]
+        command: SandboxCommand,
+    },
+    /// Print the variables that point clients at the daemon here
+    ///
+    /// They are in a file of the daemon's data directory that only its owner may read, hence the sudo. atoll itself finds that file without
+    /// help if it may read it.
+    #[command(after_help = "\
+Examples:
+  source <(sudo atoll env)             for this shell
+  atoll env --json | jq -r .E2B_API_KEY")]
     Env {
         /// As a JSON object
         #[arg(long)]
         json: bool,
     },
     /// Check what this machine can do, and say how to fix what it cannot
+    ///
+    /// Runs `atolld doctor`. Exits with 1 if something is missing without which the daemon does not start.
+    #[command(after_help = "\
+Examples:
+  atoll doctor
+  atoll doctor --json | jq '.[] | select(.ok | not)'")]
     Doctor {
         /// As JSON
         #[arg(long)]
         json: bool,
     },
-    /// Create, list, use and end sandboxes
-    #[command(visible_alias = "sbx")]
-    Sandbox {
-        #[command(subcommand)]
-        command: SandboxCommand,
+    /// Print the completions for a shell
+    ///
+    /// They complete commands, flags, and the IDs of your sandboxes. `make install` puts them where bash, zsh and fish look.
+    #[command(after_help = "\
+Examples:
+  source <(atoll completion bash)
+  atoll completion zsh > ~/.zfunc/_atoll
+  atoll completion fish > ~/.config/fish/completions/atoll.fish")]
+    Completion {
+        /// The shell
+        shell: Shell,
     },
-}
-
-#[derive(Subcommand)]
-pub enum SandboxCommand {
-    /// Create a sandbox and print its ID
-    #[command(after_help = "Example:\n  atoll sandbox create base --timeout 3600 --metadata user=ann --env DEBUG=1")]
-    Create {
-        #[command(flatten)]
-        new: New,
-        /// Print the API's whole answer
-        #[arg(long)]
-        json: bool,
+    /// Print the manual page, or write all of them into a directory
+    #[command(hide = true, after_help = "Examples:\n  atoll man | man -l -")]
+    Man {
+        /// The directory
+        dir: Option<PathBuf>,
     },
-    /// Run one command in a fresh sandbox, then end the sandbox
-    #[command(after_help = "Exits with the command's exit code.\n\nExamples:\n  \
-        atoll sandbox run -- uname -a\n  \
-        atoll sandbox run base --timeout 60 -- sh -c 'echo $HOME | tr a-z A-Z'\n  \
-        echo 'print(40 + 2)' | atoll sandbox run -- python3 -")]
-    Run {
-        #[command(flatten)]
-        new: New,
-        #[command(flatten)]
-        process: Process,
-    },
-    /// Run a command in a sandbox, with its input and output here
-    #[command(after_help = "Exits with the command's exit code; 124 when --timeout ended it.\n\nExamples:\n  \
-        atoll sandbox exec ID -- ls -l /\n  \
-        atoll sandbox exec ID -it -- bash\n  \
-        atoll sandbox exec ID --user root --cwd /etc --env A=1 -- sh -c 'cat hostname; echo $A'\n  \
-        tar c . | atoll sandbox exec ID -- tar x -C /home/user")]
-    Exec {
-        /// The sandbox
-        #[arg(value_parser = SandboxId::from_client)]
-        id: SandboxId,
-        #[command(flatten)]
-        process: Process,
-        /// Environment of the command, may be repeated
-        #[arg(short, long, value_name = "NAME=VALUE", value_parser = pair)]
-        env: Vec<(String, String)>,
-        /// End the command after this many seconds
-        #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..=9_999_999))]
-        timeout: Option<u64>,
-    },
-    /// Open a shell in a sandbox
-    Connect {
-        /// The sandbox
-        #[arg(value_parser = SandboxId::from_client)]
-        id: SandboxId,
-        /// Who to be in it
-        #[arg(short, long)]
-        user: Option<String>,
-    },
-    /// List sandboxes
-    #[command(visible_alias = "list", after_help = "Example:\n  atoll sandbox ls --state running --metadata user=ann")]
-    Ls {
-        /// Only those in this state
-        #[arg(long, value_parser = ["running", "paused"], value_delimiter = ',')]
-        state: Vec<String>,
-        /// Only those with this metadata, may be repeated
-        #[arg(long, value_name = "NAME=VALUE", value_parser = pair)]
-        metadata: Vec<(String, String)>,
-        /// As a JSON array
-        #[arg(long)]
-        json: bool,
-    },
-    /// Show one sandbox
-    Info {
-        /// The sandbox
-        #[arg(value_parser = SandboxId::from_client)]
-        id: SandboxId,
-        /// The API's whole answer
-        #[arg(long)]
-        json: bool,
-    },
-    /// Show what a sandbox logged
-    Logs {
-        /// The sandbox
-        #[arg(value_parser = SandboxId::from_client)]
-        id: SandboxId,
-        /// Go on until the sandbox ends
-        #[arg(short, long)]
-        follow: bool,
-        /// One JSON object per line
-        #[arg(long)]
-        json: bool,
-    },
-    /// End sandboxes
-    Kill {
-        /// The sandboxes
-        #[arg(value_parser = SandboxId::from_client, required_unless_present = "all", conflicts_with = "all")]
-        ids: Vec<SandboxId>,
-        /// All of your team's
-        #[arg(long)]
-        all: bool,
-    },
-}
-
-/// A sandbox to be made.
-#[derive(Args)]
-pub struct New {
-    /// Its template
-    #[arg(default_value = "base")]
-    pub template: String,
-    /// End it after this many seconds
-    #[arg(long, value_name = "SECONDS", default_value_t = 300, value_parser = clap::value_parser!(i32).range(1..))]
-    pub timeout: i32,
-    /// To find it by, may be repeated
-    #[arg(long, value_name = "NAME=VALUE", value_parser = pair)]
-    pub metadata: Vec<(String, String)>,
-    /// Environment of everything in it, may be repeated
-    #[arg(short, long, value_name = "NAME=VALUE", value_parser = pair)]
-    pub env: Vec<(String, String)>,
-}
-
-/// A command to be run in a sandbox.
-#[derive(Args)]
-pub struct Process {
-    /// Pass on standard input even from a terminal (from pipes and files it always is)
-    #[arg(short, long)]
-    pub interactive: bool,
-    /// Give the command a terminal
-    #[arg(short, long)]
-    pub tty: bool,
-    /// Who runs it
-    #[arg(short, long)]
-    pub user: Option<String>,
-    /// Where it starts
-    #[arg(long, value_name = "DIR")]
-    pub cwd: Option<String>,
-    /// The command, found in the sandbox's PATH; no shell reads it
-    #[arg(last = true, required = true, value_name = "COMMAND")]
-    pub command: Vec<String>,
-}
-
-fn pair(text: &str) -> Result<(String, String), String> {
-    match text.split_once('=') {
-        Some((name, value)) if !name.is_empty() => Ok((name.into(), value.into())),
-        _ => Err("expected NAME=VALUE".into()),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use clap::CommandFactory;
-
-    use super::*;
-
-    fn parse(line: &str) -> Result<SandboxCommand, clap::Error> {
-        let words = ["atoll", "sandbox"].into_iter().chain(line.split(' '));
-        Cli::try_parse_from(words).map(|cli| match cli.command {
-            Command::Sandbox { command } => command,
-            _ => unreachable!("the line begins with `sandbox`"),
-        })
-    }
-
-    #[test]
-    fn the_grammar_is_sound() {
-        Cli::command().debug_assert();
-    }
-
-    #[test]
-    fn run_takes_a_template_and_a_command() {
-        let Ok(SandboxCommand::Run { new, process }) = parse("run -- echo -n --timeout") else { panic!() };
-        assert_eq!((new.template.as_str(), new.timeout), ("base", 300));
-        assert_eq!(process.command, ["echo", "-n", "--timeout"]);
-        let Ok(SandboxCommand::Run { new, process }) = parse("run web --timeout 5 --env A=b=c --metadata k= -it -u root -- sh") else {
-            panic!()
-        };
-        assert_eq!((new.template.as_str(), new.timeout), ("web", 5));
-        assert_eq!((new.env, new.metadata), (vec![("A".into(), "b=c".into())], vec![("k".into(), String::new())]));
-        assert!(process.interactive && process.tty && process.user.as_deref() == Some("root"));
-        assert!(parse("run base").is_err(), "a command is needed");
-    }
-
-    #[test]
-    fn exec_takes_flags_on_either_side_of_the_id() {
-        for line in ["exec abc1 --cwd / --timeout 9 -- ls", "exec --cwd / --timeout 9 abc1-legacy -- ls"] {
-            let Ok(SandboxCommand::Exec { id, process, timeout, .. }) = parse(line) else { panic!("{line}") };
-            assert_eq!((id.as_str(), process.cwd.as_deref(), timeout), ("abc1", Some("/"), Some(9)));
-        }
-    }
-
-    #[test]
-    fn nonsense_is_refused() {
-        for line in [
-            "exec ../x -- ls",
-            "kill",
-            "kill --all abc1",
-            "kill ABC",
-            "create --env A",
-            "create --metadata =v",
-            "create --timeout 0",
-            "ls --state dead",
-        ] {
-            assert!(parse(line).is_err(), "{line}");
-        }
-        let Ok(SandboxCommand::Ls { state, .. }) = parse("ls --state running,paused") else { panic!() };
-        assert_eq!(state, ["running", "paused"]);
-    }
 }

@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use anyhow::{Context, Result, anyhow, bail};
+use anyhow::{Context, Result, anyhow};
 use atoll_types::{ENVD_PORT, SandboxId, Secret};
 use atoll_wire::{
     connect::{Client, Code, Messages, RpcError},
@@ -26,34 +26,48 @@ use base64::{Engine, prelude::BASE64_STANDARD};
 use bytes::Bytes;
 use http::{HeaderName, HeaderValue, Uri, header};
 use tokio::{
-    io::AsyncReadExt,
+    io::{AsyncRead, AsyncReadExt},
     signal::unix::{SignalKind, signal},
 };
 
-use crate::terminal::{self, Raw};
+use crate::{
+    failure::{NotStarted, TIMED_OUT},
+    signals::Signals,
+    terminal::{self, Raw},
+};
 
-/// What a shell reports for a command that ran out of time.
-const TIMED_OUT: u8 = 124;
-/// What it reports for one that Ctrl-C or a polite kill ended.
-const INTERRUPTED: u8 = 130;
-const TERMINATED: u8 = 143;
 /// How long a command's end may hold up ours.
 const FAREWELL: Duration = Duration::from_secs(5);
 /// Bytes of input sent at a time.
-const INPUT_CHUNK: usize = 32 << 10;
+const INPUT_CHUNK: usize = 256 << 10;
 
 /// The process service of one sandbox.
 pub struct Envd(Client);
 
 /// What to run, and how.
+#[derive(Default)]
 pub struct Task {
-    pub interactive: bool,
     pub tty: bool,
     pub user: Option<String>,
     pub cwd: Option<String>,
     pub command: Vec<String>,
     pub envs: BTreeMap<String, String>,
     pub timeout: Option<Duration>,
+}
+
+/// Where a command's input comes from and where its output goes.
+pub struct Ends<'a> {
+    pub input: Option<Box<dyn AsyncRead + Unpin + 'a>>,
+    pub stdout: Box<dyn Write + 'a>,
+    pub stderr: Box<dyn Write + 'a>,
+}
+
+impl Ends<'_> {
+    /// Ours; a terminal's input only if it is `wanted`.
+    pub fn ours(wanted: bool) -> Self {
+        let input = (wanted || !io::stdin().is_terminal()).then(|| Box::new(tokio::io::stdin()) as _);
+        Self { input, stdout: Box::new(io::stdout()), stderr: Box::new(io::stderr()) }
+    }
 }
 
 impl Envd {
@@ -68,31 +82,43 @@ impl Envd {
         value.set_sensitive(true);
         Ok(Self(client.with_header(HeaderName::from_static("x-access-token"), value)))
     }
+
+    /// What calls it.
+    pub fn client(&self) -> &Client {
+        &self.0
+    }
+
+    /// What calls it as a user of the sandbox.
+    pub fn client_of(&self, user: Option<&str>) -> Result<Client> {
+        let Some(user) = user else { return Ok(self.0.clone()) };
+        let basic = format!("Basic {}", BASE64_STANDARD.encode(format!("{user}:")));
+        Ok(self.0.clone().with_header(header::AUTHORIZATION, HeaderValue::from_str(&basic)?))
+    }
 }
 
 /// Runs the task to its end; the result is the exit code for a shell.
-pub async fn run(envd: Envd, task: Task) -> Result<u8> {
-    let mut client = envd.0;
-    if let Some(user) = &task.user {
-        let basic = format!("Basic {}", BASE64_STANDARD.encode(format!("{user}:")));
-        client = client.with_header(header::AUTHORIZATION, HeaderValue::from_str(&basic)?);
-    }
+pub async fn run(envd: &Envd, task: Task, ends: Ends<'_>, signals: &mut Signals) -> Result<u8> {
+    let client = envd.client_of(task.user.as_deref())?;
     let _raw = task.tty.then(Raw::enter).transpose()?;
-    let feeds = task.tty || task.interactive || !io::stdin().is_terminal();
+    let Ends { input, mut stdout, mut stderr } = ends;
     let starter = task.timeout.into_iter().fold(client.clone(), Client::with_timeout);
-    let mut events = starter.server_stream(service::process::START, &start(&task, feeds)).await.map_err(told)?;
-    let pid = match next(&mut events).await {
-        Ok(Some(Event::Start(start))) => start.pid,
-        Ok(_) => bail!("the sandbox did not start the command"),
-        Err(error) => return Err(told(error)),
+    let started = async {
+        let mut events = starter.server_stream(service::process::START, &start(&task, input.is_some())).await?;
+        match next(&mut events).await? {
+            Some(Event::Start(start)) => Ok((events, start.pid)),
+            _ => Err(RpcError::internal("the sandbox did not start the command")),
+        }
     };
+    let (mut events, pid) = started.await.map_err(|error: RpcError| match error.code {
+        Code::InvalidArgument => NotStarted(error.message).into(),
+        _ => told(error),
+    })?;
     let process = Process { client, selector: ProcessSelector { selector: Some(Selector::Pid(pid)) } };
 
-    let (mut interrupt, mut terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
     let aside = async {
         let input = async {
-            if feeds {
-                process.feed(task.tty).await
+            if let Some(input) = input {
+                process.feed(input, task.tty).await
             }
         };
         let size = async {
@@ -104,10 +130,9 @@ pub async fn run(envd: Envd, task: Task) -> Result<u8> {
         pending().await
     };
     let (result, over) = tokio::select! {
-        result = relay(&mut events) => { let over = result.is_ok(); (result, over) }
+        result = relay(&mut events, &mut *stdout, &mut *stderr) => { let over = result.is_ok(); (result, over) }
         never = aside => never,
-        _ = interrupt.recv() => (Ok(INTERRUPTED), false),
-        _ = terminate.recv() => (Ok(TERMINATED), false),
+        code = signals.next() => (Ok(code), false),
     };
     if !over {
         process.terminate().await;
@@ -143,17 +168,17 @@ async fn next(events: &mut Messages<StartResponse>) -> Result<Option<Event>, Rpc
 }
 
 /// Writes what the command writes, until it ends.
-async fn relay(events: &mut Messages<StartResponse>) -> Result<u8> {
+async fn relay(events: &mut Messages<StartResponse>, mut stdout: &mut dyn Write, mut stderr: &mut dyn Write) -> Result<u8> {
     loop {
         match next(events).await {
             Ok(Some(Event::Data(data))) => match data.output {
-                Some(Output::Stdout(bytes) | Output::Pty(bytes)) => write(io::stdout().lock(), &bytes)?,
-                Some(Output::Stderr(bytes)) => write(io::stderr().lock(), &bytes)?,
+                Some(Output::Stdout(bytes) | Output::Pty(bytes)) => write(&mut stdout, &bytes)?,
+                Some(Output::Stderr(bytes)) => write(&mut stderr, &bytes)?,
                 None => {}
             },
             Ok(Some(Event::End(end))) => return Ok(exit_code(&end)),
             Ok(Some(_)) => {}
-            Ok(None) => bail!("the command's output ended without its exit code"),
+            Ok(None) => return Err(anyhow!("the command's output ended without its exit code: did the sandbox end?")),
             Err(error) if error.code == Code::DeadlineExceeded => {
                 eprintln!("atoll: the command ran out of time and was killed");
                 return Ok(TIMED_OUT);
@@ -193,7 +218,7 @@ fn exit_code(end: &EndEvent) -> u8 {
 }
 
 /// The failure in words for a person.
-fn told(error: RpcError) -> anyhow::Error {
+pub fn told(error: RpcError) -> anyhow::Error {
     let hint = match error.code {
         Code::Unavailable => "the sandbox cannot be reached",
         Code::Unauthenticated => "the sandbox refused access",
@@ -209,10 +234,10 @@ struct Process {
 }
 
 impl Process {
-    /// Passes on standard input to its end, or until the command no longer takes any.
-    async fn feed(&self, tty: bool) {
-        let (mut stdin, mut buffer) = (tokio::io::stdin(), vec![0; INPUT_CHUNK]);
-        while let Ok(count @ 1..) = stdin.read(&mut buffer).await {
+    /// Passes on the input to its end, or until the command no longer takes any.
+    async fn feed(&self, mut input: impl AsyncRead + Unpin, tty: bool) {
+        let mut buffer = vec![0; INPUT_CHUNK];
+        while let Ok(count @ 1..) = input.read(&mut buffer).await {
             let bytes = Bytes::copy_from_slice(&buffer[..count]);
             let input = Some(if tty { Input::Pty(bytes) } else { Input::Stdin(bytes) });
             let request = SendInputRequest { process: Some(self.selector.clone()), input: Some(ProcessInput { input }) };

@@ -2,10 +2,14 @@
 
 mod api;
 mod cli;
+mod copy;
 mod doctor;
 mod exec;
+mod failure;
+mod progress;
 mod sandbox;
 mod settings;
+mod signals;
 mod table;
 mod terminal;
 
@@ -15,40 +19,57 @@ use std::{
 };
 
 use anyhow::Result;
-use clap::Parser;
+use clap::{CommandFactory, Parser};
 
-use crate::cli::{Cli, Command};
+use crate::cli::{Cli, Command, Place, SandboxCommand};
 
 fn main() -> ExitCode {
-    match run(Cli::parse()) {
+    let Cli { place, command } = Cli::parse();
+    let Some(command) = command else {
+        eprint!("{}", cli::GUIDE);
+        return failure::USAGE.into();
+    };
+    let is_process = matches!(
+        command,
+        Command::Run(_)
+            | Command::Sandbox { command: SandboxCommand::Run(_) | SandboxCommand::Exec { .. } | SandboxCommand::Connect { .. } }
+    );
+    match run(place, command) {
         Ok(code) => code.into(),
         // Whoever read our output has seen enough.
         Err(error) if error.downcast_ref::<io::Error>().is_some_and(|e| e.kind() == io::ErrorKind::BrokenPipe) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("atoll: {error:#}");
-            ExitCode::FAILURE
+            let code = if is_process { failure::command_exit_code } else { failure::exit_code };
+            code(&error).into()
         }
     }
 }
 
 /// Does what was asked; the result is the exit code.
-fn run(cli: Cli) -> Result<u8> {
-    match cli.command {
+fn run(place: Place, command: Command) -> Result<u8> {
+    match command {
         Command::Env { json } => {
-            let entries = settings::read_env(&cli.place.data_dir)?;
+            let entries = settings::read_env(&place.data_dir)?;
             print(&if json { to_json(&entries)? } else { settings::exports(&entries) })?;
-            Ok(0)
         }
-        Command::Doctor { json } => doctor::run(&cli.place.data_dir, json),
-        Command::Sandbox { command } => {
-            let settings = cli.place.resolve()?;
-            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-            let result = runtime.block_on(sandbox::run(settings, command));
-            // Not waiting for a read of standard input that may never return.
-            runtime.shutdown_background();
-            result
-        }
+        Command::Doctor { json } => return doctor::run(&place.data_dir, json),
+        Command::Completion { shell } => print(&atoll_manual::completion(Cli::command(), shell, "id", "atoll sandbox ls -q"))?,
+        Command::Man { dir: Some(dir) } => atoll_manual::write_pages(&Cli::command(), &cli::CLOSING, &dir)?,
+        Command::Man { dir: None } => io::stdout().write_all(&atoll_manual::page(&Cli::command(), &cli::CLOSING)?)?,
+        Command::Run(run) => return in_sandbox(place, SandboxCommand::Run(run)),
+        Command::Sandbox { command } => return in_sandbox(place, command),
     }
+    Ok(0)
+}
+
+fn in_sandbox(place: Place, command: SandboxCommand) -> Result<u8> {
+    let settings = place.resolve()?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let result = runtime.block_on(sandbox::run(settings, command));
+    // Not waiting for a read of standard input that may never return.
+    runtime.shutdown_background();
+    result
 }
 
 /// Writes to standard output; a reader that left is an error like any other, not a panic.

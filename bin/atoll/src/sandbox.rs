@@ -1,82 +1,166 @@
 //! `atoll sandbox …`.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use atoll_types::{Clock, SandboxId, Secret, SystemClock, Timestamp};
-use atoll_wire::e2b::{ListedSandbox, NewSandbox, SandboxDetail, SandboxLogEntry, SandboxState};
-use http::StatusCode;
+use atoll_wire::e2b::{ListedSandbox, NewSandbox, Sandbox, SandboxDetail, SandboxLogEntry, SandboxMetric, SandboxState};
+use http::Uri;
+use serde_json::json;
 
 use crate::{
-    api::{Api, LOG_PAGE, Refused},
-    cli::{New, Process, SandboxCommand},
-    exec::{self, Envd, Task},
+    api::{Api, LOG_PAGE},
+    cli::{New, Process, Run, SandboxCommand},
+    copy::{Copy, End},
+    exec::{self, Ends, Envd, Task},
+    failure::{self, NoSandbox, TIMED_OUT},
     print,
+    progress::size,
     settings::Settings,
+    signals::Signals,
     table::{self, visible},
     to_json,
 };
 
 const POLL_EVERY: Duration = Duration::from_secs(1);
+/// How many samples `metrics` shows.
+const SAMPLES: usize = 10;
 
 /// What `connect` runs: the best shell there is.
 const SHELL: &str = "if command -v bash >/dev/null; then exec bash -il; fi; exec sh -i";
 
+/// A host: its API, and the way into its sandboxes.
+struct Host {
+    api: Api,
+    sandboxes: Option<Uri>,
+}
+
+impl Host {
+    fn sandboxes(&self) -> Result<&Uri> {
+        let base = self.sandboxes.as_ref();
+        base.context("where the traffic of sandboxes goes is not known: set E2B_SANDBOX_URL or give --sandbox-url")
+    }
+
+    fn envd(&self, id: &SandboxId, token: Option<Secret>) -> Result<Envd> {
+        Envd::new(self.sandboxes()?.clone(), id, token)
+    }
+
+    /// The `envd` of a sandbox that is there.
+    async fn reach(&self, id: &SandboxId) -> Result<Envd> {
+        let token = self.api.get(id).await?.envd_access_token;
+        self.envd(id, token)
+    }
+}
+
 /// Does what was asked; the result is the exit code.
 pub async fn run(settings: Settings, command: SandboxCommand) -> Result<u8> {
-    let api = Api::new(settings.api, settings.key)?;
-    let envd = |id: &SandboxId, token: Option<Secret>| {
-        let base = settings
-            .sandboxes
-            .clone()
-            .context("where the traffic of sandboxes goes is not known: set E2B_SANDBOX_URL or give --sandbox-url")?;
-        Envd::new(base, id, token)
-    };
+    let host = Host { api: Api::new(settings.api, settings.key)?, sandboxes: settings.sandboxes };
+    let api = &host.api;
     match command {
-        SandboxCommand::Create { new, json } => {
-            let made = api.create(&request(new)).await?;
+        SandboxCommand::Create { template, new, json } => {
+            let made = api.create(&request(template, new)).await?;
             print(&if json { to_json(&made)? } else { made.sandbox_id + "\n" })?;
         }
-        SandboxCommand::Run { new, process } => {
-            let made = api.create(&request(new)).await?;
-            let id = SandboxId::from_client(&made.sandbox_id)?;
-            let result = match envd(&id, made.envd_access_token) {
-                Ok(envd) => exec::run(envd, task(process, Vec::new(), None)).await,
-                Err(error) => Err(error),
-            };
-            match api.kill(&id).await {
-                Err(error) if !is_missing(&error) => eprintln!("atoll: sandbox {id} could not be ended: {error:#}"),
-                _ => {}
-            }
-            return result;
-        }
+        SandboxCommand::Run(run) => return run_once(&host, run).await,
         SandboxCommand::Exec { id, process, env, timeout } => {
-            let token = api.get(&id).await?.envd_access_token;
-            return exec::run(envd(&id, token)?, task(process, env, timeout.map(Duration::from_secs))).await;
+            let ends = Ends::ours(process.interactive || process.tty);
+            let task = task(process, env, timeout.map(Duration::from_secs));
+            return exec::run(&host.reach(&id).await?, task, ends, &mut Signals::listen()?).await;
         }
         SandboxCommand::Connect { id, user } => {
-            let token = api.get(&id).await?.envd_access_token;
             let command = ["/bin/sh", "-c", SHELL].map(String::from).into();
-            let process = Process { interactive: true, tty: true, user, cwd: None, command };
-            return exec::run(envd(&id, token)?, task(process, Vec::new(), None)).await;
+            let task = Task { tty: true, user, command, ..Task::default() };
+            return exec::run(&host.reach(&id).await?, task, Ends::ours(true), &mut Signals::listen()?).await;
         }
-        SandboxCommand::Ls { state, metadata, json } => {
+        SandboxCommand::Cp { from, to, user, quiet } => {
+            let user = user.as_deref();
+            return match (&from, &to) {
+                (End::There(..), End::There(..)) => bail!("one side of a copy must be here"),
+                (End::There(id, from), to) => Copy { envd: &host.reach(id).await?, user, quiet }.download(from, to).await,
+                (from, End::There(id, to)) => Copy { envd: &host.reach(id).await?, user, quiet }.upload(from, to).await,
+                _ => bail!("one side of a copy must be in a sandbox: SANDBOX:PATH"),
+            };
+        }
+        SandboxCommand::Ls { state, metadata, quiet, json } => {
             let found = api.list(&state, &metadata).await?;
-            print(&if json { to_json(&found)? } else { list(&found, SystemClock.now()) })?;
+            print(&match (json, quiet) {
+                (true, _) => to_json(&found)?,
+                (_, true) => found.iter().map(|sandbox| format!("{}\n", visible(&sandbox.sandbox_id))).collect(),
+                _ => list(&found, SystemClock.now()),
+            })?;
         }
         SandboxCommand::Info { id, json } => {
             let detail = api.get(&id).await?;
             print(&if json { to_json(&detail)? } else { info(&detail, SystemClock.now()) })?;
         }
-        SandboxCommand::Logs { id, follow, json } => logs(&api, &id, follow, json).await?,
-        SandboxCommand::Kill { ids, all } => return kill(&api, ids, all).await,
+        SandboxCommand::Logs { id, follow, json } => logs(api, &id, follow, json).await?,
+        SandboxCommand::Metrics { id, json } => {
+            api.get(&id).await?;
+            let found = api.metrics(&id).await?;
+            print(&if json { to_json(&found)? } else { samples(&found) })?;
+        }
+        SandboxCommand::Url { id, port } => {
+            api.get(&id).await?;
+            print(&(url(host.sandboxes()?, &id, port)? + "\n"))?;
+        }
+        SandboxCommand::Timeout { id, seconds } => api.set_timeout(&id, seconds).await?,
+        SandboxCommand::Wait { id, timeout } => return wait(api, &id, timeout.map(Duration::from_secs)).await,
+        SandboxCommand::Kill { id, all } => return kill(api, id, all).await,
     }
     Ok(0)
 }
 
-fn request(new: New) -> NewSandbox {
+/// Creates, executes, ends. Whatever happens after the request to create, the sandbox does not stay without being wanted.
+async fn run_once(host: &Host, Run { template, new, process, keep, rm: _, json }: Run) -> Result<u8> {
+    let mut signals = Signals::listen()?;
+    let limit = Duration::from_secs(new.timeout.unsigned_abs().into());
+    let new = request(template, new);
+    let mut creating = std::pin::pin!(host.api.create(&new));
+    let (made, stopped) = tokio::select! {
+        made = &mut creating => (made?, None),
+        code = signals.next() => (creating.await?, Some(code)),
+    };
+    let started = Instant::now();
+    let id = SandboxId::from_client(&made.sandbox_id)?;
+    if keep && stopped.is_none() {
+        eprintln!("{id}");
+    }
+    let result = match stopped {
+        Some(code) => Ok(code),
+        None => execute(host, &made, &id, process, json, &mut signals).await,
+    };
+    if !keep || stopped.is_some() {
+        match host.api.kill(&id).await {
+            Err(error) if !is_missing(&error) => eprintln!("atoll: sandbox {id} could not be ended: {error:#}"),
+            _ => {}
+        }
+    }
+    match result {
+        Err(_) if started.elapsed() >= limit => {
+            eprintln!("atoll: the sandbox reached its timeout of {} s, and the command ended with it", limit.as_secs());
+            Ok(TIMED_OUT)
+        }
+        result => result,
+    }
+}
+
+async fn execute(host: &Host, made: &Sandbox, id: &SandboxId, process: Process, json: bool, signals: &mut Signals) -> Result<u8> {
+    let envd = host.envd(id, made.envd_access_token.clone())?;
+    let ends = Ends::ours(process.interactive || process.tty);
+    let task = task(process, Vec::new(), None);
+    if !json {
+        return exec::run(&envd, task, ends, signals).await;
+    }
+    let (mut stdout, mut stderr) = (Vec::new(), Vec::new());
+    let code = exec::run(&envd, task, Ends { stdout: Box::new(&mut stdout), stderr: Box::new(&mut stderr), ..ends }, signals).await?;
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    print(&to_json(&json!({ "sandboxID": id.as_str(), "exitCode": code, "stdout": text(&stdout), "stderr": text(&stderr) }))?)?;
+    Ok(code)
+}
+
+fn request(template: String, new: New) -> NewSandbox {
     NewSandbox {
-        template_id: new.template,
+        template_id: template,
         timeout: Some(new.timeout),
         secure: Some(true),
         metadata: Some(new.metadata.into_iter().collect()),
@@ -86,12 +170,12 @@ fn request(new: New) -> NewSandbox {
 }
 
 fn task(process: Process, envs: Vec<(String, String)>, timeout: Option<Duration>) -> Task {
-    let Process { interactive, tty, user, cwd, command } = process;
-    Task { interactive, tty, user, cwd, command, envs: envs.into_iter().collect(), timeout }
+    let Process { interactive: _, tty, user, cwd, command } = process;
+    Task { tty, user, cwd, command, envs: envs.into_iter().collect(), timeout }
 }
 
 fn is_missing(error: &anyhow::Error) -> bool {
-    error.downcast_ref::<Refused>().is_some_and(|refused| refused.status == StatusCode::NOT_FOUND)
+    error.is::<NoSandbox>()
 }
 
 fn state(sandbox: &ListedSandbox) -> &'static str {
@@ -151,6 +235,49 @@ fn info(detail: &SandboxDetail, now: Timestamp) -> String {
     rows.iter().map(|(name, value)| format!("{name:<10}{}\n", visible(value))).collect()
 }
 
+fn samples(samples: &[SandboxMetric]) -> String {
+    let of = |used: u64, total: u64| format!("{} of {}", size(used), size(total));
+    let row = |sample: &SandboxMetric| {
+        vec![
+            sample.timestamp.format("%H:%M:%S").to_string(),
+            format!("{:.1}% of {}", sample.cpu_used_pct, sample.cpu_count),
+            of(sample.mem_used, sample.mem_total),
+            of(sample.disk_used, sample.disk_total),
+        ]
+    };
+    let rows: Vec<_> = samples[samples.len().saturating_sub(SAMPLES)..].iter().map(row).collect();
+    table::render(&["UTC", "CPUS", "MEMORY", "DISK"], &rows)
+}
+
+/// `<port>-<id>.<host>`: addresses have no names below them, so this machine's is replaced by its name.
+fn url(base: &Uri, id: &SandboxId, port: u16) -> Result<String> {
+    let host = match base.host().unwrap_or_default() {
+        "127.0.0.1" | "[::1]" | "0.0.0.0" => "localhost",
+        host if host.starts_with('[') || host.parse::<std::net::Ipv4Addr>().is_ok() => bail!(
+            "the port has no URL, as {base} names no domain; send requests there with the headers `E2b-Sandbox-Id: {id}` and `E2b-Sandbox-Port: {port}`"
+        ),
+        host => host,
+    };
+    let own = base.port().map(|own| format!(":{own}")).unwrap_or_default();
+    Ok(format!("{}://{port}-{id}.{host}{own}", base.scheme_str().unwrap_or("http")))
+}
+
+async fn wait(api: &Api, id: &SandboxId, limit: Option<Duration>) -> Result<u8> {
+    let started = Instant::now();
+    api.get(id).await?;
+    loop {
+        match api.get(id).await {
+            Err(error) if is_missing(&error) => return Ok(0),
+            Err(error) => return Err(error),
+            Ok(_) if limit.is_some_and(|limit| started.elapsed() >= limit) => {
+                eprintln!("atoll: {id} still runs");
+                return Ok(TIMED_OUT);
+            }
+            Ok(_) => tokio::time::sleep(limit.map_or(POLL_EVERY, |limit| limit.saturating_sub(started.elapsed()).min(POLL_EVERY))).await,
+        }
+    }
+}
+
 async fn kill(api: &Api, ids: Vec<SandboxId>, all: bool) -> Result<u8> {
     let ids = if all {
         let found = api.list(&[], &[]).await?;
@@ -166,7 +293,7 @@ async fn kill(api: &Api, ids: Vec<SandboxId>, all: bool) -> Result<u8> {
             Err(error) if all && is_missing(&error) => {}
             Err(error) => {
                 eprintln!("atoll: {error:#}");
-                code = 1;
+                code = code.max(failure::exit_code(&error));
             }
         }
     }
@@ -227,5 +354,15 @@ mod tests {
         assert_eq!(row, ["abc1", "base", "running", "5m", "ago", "in", "5m", "2", "512", "MiB", "user=ann", "x=\\u{1b}[0m"]);
         let text = info(&detail, now);
         assert!(text.contains("Template  base, t1\n") && text.contains("Ends      2026-01-01 00:10:00 UTC (in 5m)\n"), "{text}");
+    }
+
+    #[test]
+    fn ports_have_urls_where_there_is_a_name() {
+        let url = |base: &str| url(&base.parse().unwrap(), &"abc1".parse().unwrap(), 8000);
+        assert_eq!(url("http://localhost:3002").unwrap(), "http://8000-abc1.localhost:3002");
+        assert_eq!(url("http://127.0.0.1:3002/").unwrap(), "http://8000-abc1.localhost:3002");
+        assert_eq!(url("https://box.example").unwrap(), "https://8000-abc1.box.example");
+        assert!(url("http://10.0.0.7:3002").unwrap_err().to_string().contains("E2b-Sandbox-Id: abc1"));
+        assert!(url("http://[fd00::1]:3002").is_err());
     }
 }

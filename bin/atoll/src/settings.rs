@@ -2,11 +2,11 @@
 
 use std::{collections::BTreeMap, fs, io, path::Path};
 
-use anyhow::{Context, Result, anyhow, bail};
+use anyhow::{Result, anyhow, bail};
 use atoll_types::Secret;
 use http::Uri;
 
-use crate::cli::Place;
+use crate::{cli::Place, failure::NoKey};
 
 const API_URL: &str = "E2B_API_URL";
 const SANDBOX_URL: &str = "E2B_SANDBOX_URL";
@@ -27,12 +27,7 @@ impl Place {
         let file = read_env(&self.data_dir).unwrap_or_default();
         let given = |said: Option<String>, name: &str| said.filter(|v| !v.is_empty()).or_else(|| file.get(name).cloned());
         let api = given(self.api_url, API_URL).unwrap_or_else(|| "http://localhost:3000".into());
-        let key = given(self.api_key, API_KEY).with_context(|| {
-            format!(
-                "no API key: set {API_KEY}, for example with `source <(sudo atoll env)` on the host (nothing readable in {})",
-                self.data_dir.display()
-            )
-        })?;
+        let key = given(self.api_key, API_KEY).ok_or_else(|| NoKey { file: self.data_dir.join("env").display().to_string() })?;
         let sandboxes = given(self.sandbox_url, SANDBOX_URL).map(|url| parse_url(SANDBOX_URL, &url)).transpose()?;
         Ok(Settings { api: parse_url(API_URL, &api)?, key: Secret::new(key), sandboxes })
     }

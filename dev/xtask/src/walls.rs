@@ -9,8 +9,8 @@ use crate::Workspace;
 
 /// Who may use whom. `atolld` constructs everything; `dev/` is free, but nobody may use it.
 const LAW: &str = "
-atolld  -> control node proxy runtime store sys types wire
-atoll   -> types wire
+atolld  -> control manual node proxy runtime store sys types wire
+atoll   -> manual types wire
 envd    -> sys wire
 launch  -> sys
 control -> store types wire
@@ -21,6 +21,7 @@ store   -> types
 wire    -> types
 sys     ->
 types   ->
+manual  ->
 testkit -> control node proxy runtime store sys types wire
 xtask   ->
 ";

@@ -74,6 +74,14 @@ impl Client {
         Ok(Messages::new(response.into_body(), Codec::Proto, false, true))
     }
 
+    /// Sends a plain request to the same place, with the headers that every call has.
+    pub async fn send_plain(&self, mut request: Request<Body>) -> Result<Response<Body>, BoxError> {
+        for (name, value) in &self.headers {
+            request.headers_mut().entry(name).or_insert_with(|| value.clone());
+        }
+        self.transport.send(request).await
+    }
+
     async fn send(&self, path: &str, content_type: &'static str, payload: Bytes) -> Result<Response<Body>, RpcError> {
         let mut request = Request::new(body::full(payload));
         *request.method_mut() = Method::POST;
