@@ -64,8 +64,8 @@ run, exec and connect exit as their command does, with 128 and its number if a s
     max_term_width = 100,
     after_help = "\
 Examples:
-  source <(sudo atoll env)                     point atoll and E2B's SDKs at the daemon here
-  atoll run -- python3 -c 'print(40 + 2)'      run one command in a fresh sandbox
+  source <(sudo atoll env)                     point E2B's SDKs at this host
+  atoll run -- python3 -c 'print(40 + 2)'      a command in a fresh sandbox
   id=$(atoll sandbox create --timeout 3600)    create a sandbox for an hour
   atoll sandbox exec $id -it bash              open a shell in it
   atoll sandbox cp . $id:work                  copy this directory into it

@@ -1,9 +1,11 @@
-//! `atoll sandbox cp`: files over `envd`'s `/files`, directories as a tar archive through a command.
+//! `atoll sandbox cp`. Files travel over `envd`'s `/files`. Directories go in as a tar archive through a command, and come out file by file:
+//! what an archive from a stranger unpacks to is not for a stranger to say.
 
 use std::{
-    fs::{self, File},
+    fs::{self, File, OpenOptions},
     io::{self, Read, Write},
-    path::{Path, PathBuf},
+    os::unix::fs::{OpenOptionsExt as _, symlink},
+    path::{Component, Path, PathBuf},
     process::Stdio,
     str::FromStr,
 };
@@ -13,7 +15,7 @@ use atoll_types::SandboxId;
 use atoll_wire::{
     body::{self, Body, collect},
     connect::Code,
-    filesystem::{EntryInfo, FileType, StatRequest, StatResponse},
+    filesystem::{EntryInfo, FileType, ListDirRequest, ListDirResponse, StatRequest, StatResponse},
     service,
 };
 use bytes::Bytes;
@@ -25,6 +27,7 @@ use crate::{
     exec::{self, Ends, Envd, Task},
     progress::{Counted, Progress},
     signals::Signals,
+    table::visible,
 };
 
 const CHUNK: usize = 128 << 10;
@@ -79,7 +82,7 @@ impl Copy<'_> {
             return self.send(Box::new(file), Some(found.len()), &name, &target).await;
         }
         let mut tar = tokio::process::Command::new("tar");
-        tar.args(["-C"]).arg(from).args(["-cf", "-", "."]).stdin(Stdio::null()).stdout(Stdio::piped()).kill_on_drop(true);
+        tar.arg("-C").arg(from).args(["-cf", "-", "."]).stdin(Stdio::null()).stdout(Stdio::piped()).kill_on_drop(true);
         let mut child = tar.spawn().context("starting `tar` here")?;
         let progress = Progress::start(name, None, self.quiet);
         let input = child.stdout.take().context("`tar` has no output")?;
@@ -92,32 +95,73 @@ impl Copy<'_> {
     /// From there to here.
     pub async fn download(&self, from: &str, to: &End) -> Result<u8> {
         let Some(entry) = self.stat(from).await? else { bail!("there is no `{from}` in the sandbox") };
-        let target = match to {
-            End::Here(to) if to.is_dir() || to.to_string_lossy().ends_with('/') => {
-                ensure!(to.is_dir(), "{} is no directory", to.display());
-                Some(to.join(&entry.name))
+        let End::Here(to) = to else {
+            let progress = Progress::start(entry.name.clone(), size(&entry), self.quiet);
+            if is_dir(&entry) {
+                let ends = Ends { input: None, stdout: Box::new(Counted(io::stdout(), &progress)), stderr: Box::new(io::stderr()) };
+                let code = self.tar(r#"exec tar -cf - -C "$1" ."#, from, ends).await?;
+                return finish(progress, code);
             }
-            End::Here(to) => Some(to.clone()),
-            _ => None,
+            self.receive(&entry, &mut io::stdout(), &progress).await?;
+            return finish(progress, 0);
         };
-        if !is_dir(&entry) {
-            return self.receive(&entry, target.as_deref()).await;
+        ensure!(to.is_dir() || !to.as_os_str().as_encoded_bytes().ends_with(b"/"), "there is no directory {}", to.display());
+        let to = if to.is_dir() { &to.join(name(&entry)?) } else { to };
+        let tree = if is_dir(&entry) {
+            self.tree(&entry, to).await?
+        } else {
+            Tree { files: vec![(entry.clone(), to.clone())], ..Tree::default() }
+        };
+        let total = tree.files.iter().map(|(entry, _)| size(entry)).sum();
+        let progress = Progress::start(entry.name.clone(), total, self.quiet);
+        for dir in &tree.dirs {
+            match fs::symlink_metadata(dir) {
+                Ok(found) => ensure!(found.is_dir(), "{} is in the way: it is no directory", dir.display()),
+                Err(_) => fs::create_dir(dir).with_context(|| format!("making {}", dir.display()))?,
+            }
         }
-        let progress = Progress::start(entry.name.clone(), None, self.quiet);
-        let Some(target) = target else {
-            let ends = Ends { input: None, stdout: Box::new(Counted(io::stdout(), &progress)), stderr: Box::new(io::stderr()) };
-            let code = self.tar(r#"exec tar -cf - -C "$1" ."#, from, ends).await?;
-            return finish(progress, code);
-        };
-        fs::create_dir_all(&target).with_context(|| format!("making {}", target.display()))?;
-        let mut tar = std::process::Command::new("tar");
-        tar.arg("-C").arg(&target).args(["-xf", "-"]).stdin(Stdio::piped());
-        let mut child = tar.spawn().context("starting `tar` here")?;
-        let output = child.stdin.take().context("`tar` has no input")?;
-        let ends = Ends { input: None, stdout: Box::new(Counted(output, &progress)), stderr: Box::new(io::stderr()) };
-        let sent = self.tar(r#"exec tar -cf - -C "$1" ."#, from, ends).await;
-        ensure!(child.wait()?.success(), "`tar` here failed");
-        finish(progress, sent?)
+        for (entry, path) in &tree.files {
+            // The mode of an existing file stays; what a link leads to is not the sandbox's to write.
+            if fs::symlink_metadata(path).is_ok_and(|found| found.is_symlink()) {
+                fs::remove_file(path)?;
+            }
+            let making = || format!("making {}", path.display());
+            let mut options = OpenOptions::new();
+            let mut file = options.write(true).create(true).truncate(true).mode(entry.mode & 0o777).open(path).with_context(making)?;
+            self.receive(entry, &mut file, &progress).await?;
+        }
+        for (target, path) in &tree.links {
+            if fs::symlink_metadata(path).is_ok_and(|found| !found.is_dir()) {
+                fs::remove_file(path)?;
+            }
+            symlink(target, path).with_context(|| format!("making {}", path.display()))?;
+        }
+        finish(progress, 0)
+    }
+
+    /// What is in a directory of the sandbox, and where it goes. Names come from a stranger, and links are made last: nothing leaves `to`.
+    async fn tree(&self, from: &EntryInfo, to: &Path) -> Result<Tree> {
+        let client = self.envd.client_of(self.user)?;
+        let mut tree = Tree::default();
+        let mut open = vec![(from.path.clone(), to.to_owned())];
+        while let Some((there, here)) = open.pop() {
+            let request = ListDirRequest { path: there, depth: 1 };
+            let found = client.unary::<_, ListDirResponse>(service::filesystem::LIST_DIR, &request).await.map_err(exec::told)?;
+            tree.dirs.push(here.clone());
+            for entry in found.entries {
+                let path = here.join(name(&entry)?);
+                match (&entry.symlink_target, entry.r#type()) {
+                    (Some(target), _) => match within(&from.path, &entry.path, target) {
+                        Some(target) => tree.links.push((target, path)),
+                        None => eprintln!("atoll: {} links to elsewhere and is left out", visible(&entry.path)),
+                    },
+                    (None, FileType::Directory) => open.push((entry.path, path)),
+                    (None, FileType::File) => tree.files.push((entry, path)),
+                    _ => eprintln!("atoll: {} is no file and is left out", visible(&entry.path)),
+                }
+            }
+        }
+        Ok(tree)
     }
 
     async fn tar(&self, script: &str, path: &str, ends: Ends<'_>) -> Result<u8> {
@@ -173,24 +217,18 @@ impl Copy<'_> {
         finish(progress, 0)
     }
 
-    async fn receive(&self, entry: &EntryInfo, to: Option<&Path>) -> Result<u8> {
+    async fn receive(&self, entry: &EntryInfo, to: &mut impl Write, progress: &Progress) -> Result<()> {
         let request = self.request(Method::GET, &entry.path, body::empty())?;
         let answer = self.envd.client().send_plain(request).await.map_err(anyhow::Error::from_boxed)?;
         let mut content = succeeded(answer).await?;
-        let progress = Progress::start(entry.name.clone(), u64::try_from(entry.size).ok(), self.quiet);
-        let mut file: Box<dyn Write> = match to {
-            Some(path) => Box::new(File::create(path).with_context(|| format!("making {}", path.display()))?),
-            None => Box::new(io::stdout()),
-        };
         while let Some(frame) = content.frame().await {
             let frame = frame.map_err(anyhow::Error::from_boxed).with_context(|| format!("{} did not arrive whole", entry.name))?;
             if let Ok(chunk) = frame.into_data() {
-                file.write_all(&chunk)?;
+                to.write_all(&chunk)?;
                 progress.add(chunk.len());
             }
         }
-        file.flush()?;
-        finish(progress, 0)
+        Ok(to.flush()?)
     }
 
     fn request(&self, method: Method, path: &str, content: Body) -> Result<Request<Body>> {
@@ -198,6 +236,32 @@ impl Copy<'_> {
         let user = self.user.map(|user| format!("&username={}", encode(user))).unwrap_or_default();
         Ok(Request::builder().method(method).uri(format!("/files?path={}{user}", encode(path))).body(content)?)
     }
+}
+
+#[derive(Default)]
+struct Tree {
+    /// Each after the one that holds it.
+    dirs: Vec<PathBuf>,
+    files: Vec<(EntryInfo, PathBuf)>,
+    links: Vec<(PathBuf, PathBuf)>,
+}
+
+/// From a link to its target, both below `root`.
+fn within(root: &str, link: &str, target: &str) -> Option<PathBuf> {
+    let link = Path::new(link).strip_prefix(root).ok()?;
+    let target = Path::new(target).strip_prefix(root).ok().filter(|path| path.components().all(|c| matches!(c, Component::Normal(_))))?;
+    Some(std::iter::repeat_n("..", link.components().count().saturating_sub(1)).collect::<PathBuf>().join(target))
+}
+
+/// The name of an entry, which must be one.
+fn name(entry: &EntryInfo) -> Result<&str> {
+    let name = entry.name.as_str();
+    ensure!(!matches!(name, "" | "." | "..") && !name.contains(['/', '\0']), "the sandbox names a file `{}`", visible(name));
+    Ok(name)
+}
+
+fn size(entry: &EntryInfo) -> Option<u64> {
+    u64::try_from(entry.size).ok()
 }
 
 fn is_dir(entry: &EntryInfo) -> bool {
@@ -241,6 +305,21 @@ mod tests {
         assert_eq!(end("-"), Ok(End::Pipe));
         assert!(end("").is_err());
         assert!(end("C:x").unwrap_err().contains("./C:x"));
+    }
+
+    #[test]
+    fn a_sandbox_cannot_name_its_way_out() {
+        let entry = |name: &str| EntryInfo { name: name.into(), ..EntryInfo::default() };
+        for bad in ["", ".", "..", "../x", "/etc/passwd", "a/b", "a\0"] {
+            assert!(name(&entry(bad)).is_err(), "{bad:?}");
+        }
+        assert_eq!(name(&entry("..a")).unwrap(), "..a");
+        let within = |link, target| within("/r", link, target).map(|path| path.display().to_string());
+        assert_eq!(within("/r/l", "/r/a/b").as_deref(), Some("a/b"));
+        assert_eq!(within("/r/d/e/l", "/r/a").as_deref(), Some("../../a"));
+        for target in ["/etc", "/r/../etc", "../x", "/rr/x"] {
+            assert_eq!(within("/r/l", target), None, "{target}");
+        }
     }
 
     #[test]

@@ -220,7 +220,7 @@ fn exit_code(end: &EndEvent) -> u8 {
 /// The failure in words for a person.
 pub fn told(error: RpcError) -> anyhow::Error {
     let hint = match error.code {
-        Code::Unavailable => "the sandbox cannot be reached",
+        Code::Unavailable => "the sandbox cannot be reached (is E2B_SANDBOX_URL right?)",
         Code::Unauthenticated => "the sandbox refused access",
         _ => return anyhow!("{}", error.message),
     };

@@ -11,14 +11,15 @@ Examples:
   echo 'print(40 + 2)' | atoll run -- python3 -
   atoll run --env NAME=Ann -- sh -c 'echo hello $NAME | tr a-z A-Z'
   atoll run --user root --cwd /etc --timeout 60 -- cat hostname
-  atoll run -it -- bash                        a shell; its sandbox ends with it
-  id=$(atoll run --keep -- touch kept 2>&1)    keep the sandbox; its ID goes to standard error
+  atoll run -it -- bash                     a shell in a new sandbox
+  id=$(atoll run --keep -- touch x 2>&1)    keep it; this is its ID
   atoll run --json -- ls / | jq .exitCode
 
 Exit status:
-  the command's; 124 out of time, 125 not started, 126 not runnable, 127 not found";
+  the command's, or 124 out of time, 125 not started, 126 not runnable,
+  127 not found";
 
-const PROCESS_STATUS: &str = "the command's; 124 out of time, 125 not started, 126 not runnable, 127 not found";
+const PROCESS_STATUS: &str = "the command's, or 124 out of time, 125 not started, 126 not runnable,\n  127 not found";
 
 #[derive(Subcommand)]
 pub enum SandboxCommand {
@@ -88,8 +89,8 @@ Examples:
     /// Copy files and directories to and from a sandbox
     ///
     /// One side is SANDBOX:PATH, where a relative path begins in the user's home; the other is a path here, or `-` for standard input or
-    /// output. What is copied to an existing directory, or to a path that ends in `/`, is put into it under its own name. Directories travel
-    /// as a tar archive: `tar` is needed on both sides. A path here that has a colon is written with `./` before it.
+    /// output. What is copied to an existing directory, or to a path that ends in `/`, is put into it under its own name. Directories go in
+    /// through `tar`, which both sides need. A path here that has a colon is written with `./` before it.
     #[command(after_help = "\
 Examples:
   atoll sandbox cp data.csv $id:
