@@ -28,9 +28,17 @@ test: ## everything: the checks, then the stock SDKs against a daemon; nothing m
 	@echo "atoll: nothing left behind"
 	@grep -ho 'SKIPPED .*' $(LOG) | sort -u || echo "atoll: no test was skipped"
 
-install: ## copies the programs to $(PREFIX)/bin
+install: ## copies the programs to $(PREFIX)/bin, and their manual pages and completions to where they are looked for
 	@cargo xtask build --release
-	@bin=$$(scripts/bin-dir); install -D -m 0755 -t $(DESTDIR)$(PREFIX)/bin $$bin/atolld $$bin/atoll
+	@bin=$$(scripts/bin-dir); to=$(DESTDIR)$(PREFIX); \
+	install -D -m 0755 -t $$to/bin $$bin/atolld $$bin/atoll; \
+	install -d $$to/share/bash-completion/completions $$to/share/zsh/site-functions $$to/share/fish/vendor_completions.d; \
+	for program in atolld atoll; do \
+		$$bin/$$program man $$to/share/man/man1; \
+		$$bin/$$program completion bash > $$to/share/bash-completion/completions/$$program; \
+		$$bin/$$program completion zsh > $$to/share/zsh/site-functions/_$$program; \
+		$$bin/$$program completion fish > $$to/share/fish/vendor_completions.d/$$program.fish; \
+	done
 
 clean: ## removes what was built here
 	@cargo clean

@@ -17,8 +17,8 @@ const HOST: &str = "Where the host is";
 pub const GUIDE: &str = "\
 atoll runs code in sandboxes on your own machines.
 
-  sudo atolld all                              1. start the daemon, in another terminal
-  atoll doctor                                    if it does not start: what is missing here
+  sudo atolld all                              1. start the daemon
+  atoll doctor                                    if it does not start
   source <(sudo atoll env)                     2. say where it is and who you are
   atoll run -- python3 -c 'print(40 + 2)'      3. run a command in a sandbox of its own
   id=$(atoll sandbox create)                      or create a sandbox,
@@ -64,14 +64,14 @@ run, exec and connect exit as their command does, with 128 and its number if a s
     max_term_width = 100,
     after_help = "\
 Examples:
-  source <(sudo atoll env)                     point E2B's SDKs at this host
-  atoll run -- python3 -c 'print(40 + 2)'      a command in a fresh sandbox
-  id=$(atoll sandbox create --timeout 3600)    create a sandbox for an hour
-  atoll sandbox exec $id -it bash              open a shell in it
-  atoll sandbox cp . $id:work                  copy this directory into it
-  atoll sandbox kill $id                       end it
+  source <(sudo atoll env)                   point E2B's SDKs at this host
+  atoll run -- python3 -c 'print(40 + 2)'    a command in a new sandbox
+  id=$(atoll sandbox create --timeout 60)    a sandbox for a minute
+  atoll sandbox exec $id -it bash            a shell in it
+  atoll sandbox cp . $id:work                this directory, copied into it
+  atoll sandbox kill $id                     end it
 
-Where the host is:
+Host and key:
   flags, else the variables E2B_API_URL, E2B_SANDBOX_URL and E2B_API_KEY,
   else the file `env` in the data directory of a daemon on this machine"
 )]

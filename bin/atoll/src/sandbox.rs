@@ -207,7 +207,9 @@ fn list(sandboxes: &[ListedSandbox], now: Timestamp) -> String {
         ]
     };
     let rows: Vec<_> = sandboxes.iter().map(row).collect();
-    table::render(&["SANDBOX", "TEMPLATE", "STATE", "STARTED", "ENDS", "CPUS", "MEMORY", "METADATA"], &rows)
+    let head = ["SANDBOX", "TEMPLATE", "STATE", "STARTED", "ENDS", "CPUS", "MEMORY", "METADATA"];
+    let shown = if sandboxes.iter().all(|sandbox| metadata(sandbox).is_empty()) { head.len() - 1 } else { head.len() };
+    table::render(&head[..shown], &rows)
 }
 
 fn info(detail: &SandboxDetail, now: Timestamp) -> String {

@@ -1,6 +1,11 @@
 //! `atolld doctor`: what this host has and lacks, with the command that helps.
 
-use std::{fs, net::TcpListener, path::Path};
+use std::{
+    fs,
+    io::{IsTerminal as _, stdout},
+    net::TcpListener,
+    path::Path,
+};
 
 use atoll_runtime::container;
 use serde::Serialize;
@@ -75,18 +80,30 @@ pub fn examine(config: &Config) -> Vec<Finding> {
 
 /// Prints the findings; whether Atoll can start.
 pub fn report(findings: &[Finding], json: bool) -> anyhow::Result<bool> {
+    let missing = findings.iter().filter(|finding| !finding.ok && finding.required).count();
     if json {
         println!("{}", serde_json::to_string_pretty(findings)?);
     } else {
+        let coloured = stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
         for Finding { what, ok, required, why, fix } in findings {
-            match (ok, required) {
-                (true, _) => println!("ok       {what}"),
-                (false, true) => println!("MISSING  {what}: {why}\n         fix: {fix}"),
-                (false, false) => println!("advice   {what}: {why}\n         fix: {fix}"),
+            let (word, colour) = match (ok, required) {
+                (true, _) => ("ok", 32),
+                (false, true) => ("MISSING", 31),
+                (false, false) => ("advice", 33),
+            };
+            let word = if coloured { format!("\x1b[{colour}m{word:<7}\x1b[0m") } else { format!("{word:<7}") };
+            match ok {
+                true => println!("{word}  {what}"),
+                false => println!("{word}  {what}\n         why: {why}\n         fix: {fix}"),
             }
         }
+        match (missing, findings.iter().filter(|finding| !finding.ok).count() - missing) {
+            (0, 0) => println!("\nAtoll can run here."),
+            (0, advice) => println!("\nAtoll can run here; it would do better with {advice} of the above."),
+            (missing, _) => println!("\nAtoll cannot run here: {missing} of the above must be put right first."),
+        }
     }
-    Ok(findings.iter().all(|finding| finding.ok || !finding.required))
+    Ok(missing == 0)
 }
 
 /// The nearest directory above that is there.

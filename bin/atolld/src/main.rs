@@ -15,10 +15,10 @@ mod scratch;
 mod serve;
 mod team;
 
-use std::{path::PathBuf, process::ExitCode};
+use std::{io::Write as _, path::PathBuf, process::ExitCode};
 
 use anyhow::{Context as _, Result};
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory as _, Parser, Subcommand};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
@@ -26,12 +26,26 @@ use tracing::{info, warn};
 
 use crate::config::{Config, LogFormat};
 
-/// Atoll's daemon: sandboxes for AI agents, behind E2B's API.
+/// Sandboxes for AI agents, behind E2B's API
+///
+/// Without a command the daemon runs in the foreground, with root's rights, until SIGTERM or Ctrl-C. Sandboxes outlive it: the next start
+/// takes them back. Nothing must be configured; `atolld config` prints what can be, and every setting is also a variable.
 #[derive(Parser)]
-#[command(version)]
+#[command(
+    version,
+    max_term_width = 100,
+    after_help = "\
+Examples:
+  sudo atolld                                  start; the first time makes the base template
+  sudo ATOLL_API_LISTEN=0.0.0.0:3000 atolld    with a setting from the environment
+  atolld config > atoll.toml                   all settings, to change some
+  sudo atolld --config atoll.toml
+
+When it is up, it prints the variables that clients need; `atoll env` prints them again."
+)]
 struct Cli {
     /// The file with the settings; `atolld config` prints what can be in it [default: /etc/atoll/atoll.toml, if it is there]
-    #[arg(long, global = true, env = "ATOLL_CONFIG", value_name = "FILE")]
+    #[arg(long, global = true, env = "ATOLL_CONFIG", value_name = "FILE", hide_env_values = true)]
     config: Option<PathBuf>,
     /// How to log
     #[arg(long, global = true)]
@@ -42,35 +56,77 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Role {
-    /// Runs the API, the proxy and the sandboxes (the default)
+    /// Run the API, the proxy and the sandboxes (the default)
+    #[command(after_help = "Examples:\n  sudo atolld all\n  sudo atolld all --log-format json 2>> atolld.log")]
     All,
-    /// Prints all settings with their defaults
+    /// Print all settings with their defaults
+    ///
+    /// What a file sets wins over these defaults, and the environment wins over the file.
+    #[command(after_help = "Examples:\n  atolld config\n  atolld config > /etc/atoll/atoll.toml")]
     Config,
-    /// Looks at this host: what Atoll needs, what is missing, and what to do about it
+    /// Look at this host: what Atoll needs, what is missing, and what to do about it
+    ///
+    /// Exits with 1 if something is missing without which the daemon does not start.
+    #[command(after_help = "Examples:\n  sudo atolld doctor\n  sudo atolld doctor --json | jq '.[] | select(.ok | not)'")]
     Doctor {
-        /// Prints JSON
+        /// As JSON
         #[arg(long)]
         json: bool,
     },
     /// Teams and their keys
     #[command(subcommand)]
     Team(Team),
-    /// Lists what this daemon and its sandboxes have on the host; fails if there is anything
+    /// List what this daemon and its sandboxes have on the host
+    ///
+    /// Exits with 1 if there is anything: after the daemon and every sandbox have ended, there must not be.
+    #[command(after_help = "Examples:\n  sudo atolld leaks\n  sudo ATOLL_DATA_DIR=/srv/atoll atolld leaks --json")]
     Leaks {
-        /// Prints JSON
+        /// As JSON
         #[arg(long)]
         json: bool,
+    },
+    /// Print the completions for a shell
+    #[command(after_help = "Examples:\n  source <(atolld completion bash)")]
+    Completion {
+        /// The shell
+        shell: atoll_manual::Shell,
+    },
+    /// Print the manual page, or write all of them into a directory
+    #[command(hide = true, after_help = "Examples:\n  atolld man | man -l -")]
+    Man {
+        /// The directory
+        dir: Option<PathBuf>,
     },
 }
 
 #[derive(Subcommand)]
 enum Team {
-    /// Makes a team and prints its API key, once
+    /// Make a team and print its API key, once
+    ///
+    /// Works while the daemon runs. Only a hash of the key is kept: who loses it needs another.
+    #[command(after_help = "Examples:\n  sudo atolld team create research")]
     Create {
         /// What people call it
         name: String,
     },
 }
+
+/// What every manual page ends with.
+const CLOSING: [(&str, &str); 2] = [
+    (
+        "EXIT STATUS",
+        "0  The daemon was told to end and did; the command succeeded.\n\
+         1  Failure; the last line on standard error says why. doctor: something required is missing. leaks: there is something.\n\
+         2  The command line makes no sense.",
+    ),
+    (
+        "FILES",
+        "/etc/atoll/atoll.toml  Settings, if it is there.\n\
+         /var/lib/atoll  The data directory: database, state of the sandboxes, keys. Make copies of it while the daemon is stopped.\n\
+         /var/lib/atoll/env  Addresses and key for clients on this machine.\n\
+         /var/cache/atoll  Files of templates; can be made again.",
+    ),
+];
 
 fn main() -> ExitCode {
     match perform(Cli::parse()) {
@@ -86,14 +142,24 @@ fn main() -> ExitCode {
 /// Whether all is well.
 fn perform(cli: Cli) -> Result<bool> {
     let role = cli.role.unwrap_or(Role::All);
-    if let Role::Config = role {
-        print!("{}", config::DEFAULTS);
-        return Ok(true);
-    }
-    let mut config = Config::load(cli.config.as_deref())?;
-    config.log.format = cli.log_format.unwrap_or(config.log.format);
     match role {
-        Role::All | Role::Config => {
+        Role::Config => print!("{}", config::DEFAULTS),
+        Role::Completion { shell } => print!("{}", atoll_manual::completion(Cli::command(), shell, "", "")),
+        Role::Man { dir: Some(dir) } => atoll_manual::write_pages(&Cli::command(), &CLOSING, &dir)?,
+        Role::Man { dir: None } => std::io::stdout().write_all(&atoll_manual::page(&Cli::command(), &CLOSING)?)?,
+        role => return act(role, cli.config, cli.log_format),
+    }
+    Ok(true)
+}
+
+fn act(role: Role, file: Option<PathBuf>, log_format: Option<LogFormat>) -> Result<bool> {
+    let mut config = Config::load(file.as_deref())?;
+    config.log.format = log_format.unwrap_or(config.log.format);
+    match role {
+        Role::Doctor { json } => doctor::report(&doctor::examine(&config), json),
+        Role::Team(Team::Create { name }) => in_runtime(team::create(&config.data_dir, &name)).map(|()| true),
+        Role::Leaks { json } => leaks::report(&leaks::find(&config.data_dir)?, json),
+        _ => {
             log::start(&config.log)?;
             raise_open_files();
             let closing = CancellationToken::new();
@@ -105,9 +171,6 @@ fn perform(cli: Cli) -> Result<bool> {
             })?;
             Ok(true)
         }
-        Role::Doctor { json } => doctor::report(&doctor::examine(&config), json),
-        Role::Team(Team::Create { name }) => in_runtime(team::create(&config.data_dir, &name)).map(|()| true),
-        Role::Leaks { json } => leaks::report(&leaks::find(&config.data_dir)?, json),
     }
 }
 
@@ -147,8 +210,14 @@ fn listen_to_signals(closing: CancellationToken) -> Result<tokio::task::JoinHand
 
 #[cfg(test)]
 mod tests {
+    use clap::CommandFactory as _;
+
     #[test]
-    fn the_command_line_is_consistent() {
-        <super::Cli as clap::CommandFactory>::command().debug_assert();
+    fn the_command_line_is_consistent_and_explains_itself() {
+        let cli = super::Cli::command();
+        cli.clone().debug_assert();
+        for (words, leaf) in atoll_manual::leaves(&cli) {
+            assert!(atoll_manual::examples(leaf).iter().any(|line| line.contains(&words)), "{words} has no example of itself");
+        }
     }
 }

@@ -60,8 +60,14 @@ fn render(command: &Command, closing: &[(&str, &str)]) -> io::Result<Vec<u8>> {
     }
     let mut rest = Roff::default();
     for (title, lines) in super::sections(command) {
-        rest.control("SH", [title.to_uppercase().as_str()]);
-        literal(&mut rest, &lines);
+        let title = title.to_uppercase();
+        if title == "EXAMPLES" {
+            rest.control("SH", [title.as_str()]);
+            literal(&mut rest, &lines);
+        } else if !closing.iter().any(|(known, _)| *known == title) {
+            rest.control("SH", [title.as_str()]);
+            rest.text([roman(lines.join(" "))]);
+        }
     }
     environment(&mut rest, command);
     for (title, text) in closing {
@@ -79,11 +85,11 @@ fn render(command: &Command, closing: &[(&str, &str)]) -> io::Result<Vec<u8>> {
 
 /// As it is, line by line.
 fn literal(page: &mut Roff, lines: &[String]) {
-    page.control("RS", ["4"]).control("nf", []);
+    page.control("nf", []);
     for line in lines {
         page.text([roman(line.as_str())]);
     }
-    page.control("fi", []).control("RE", []);
+    page.control("fi", []);
 }
 
 fn environment(page: &mut Roff, command: &Command) {

@@ -4,13 +4,14 @@ use std::time::Instant;
 
 use anyhow::{Context as _, Result};
 
-use crate::{Workspace, links, run as run_command, walls, wire};
+use crate::{Workspace, config, links, run as run_command, walls, wire};
 
 /// Runs all checks; stops at the first that fails.
 pub fn run(workspace: &Workspace) -> Result<()> {
     step("formatting", || run_command(&mut workspace.cargo(&["fmt", "--all", "--check"])))?;
     step("walls", || walls::run(workspace))?;
     step("generated code", || wire::run(&workspace.root, true))?;
+    step("reference of settings", || config::run(&workspace.root, true))?;
     step("links in the documents", || links::run(workspace))?;
     let clippy = ["clippy", "--quiet", "--workspace", "--all-targets", "--", "--deny=warnings"];
     step("clippy", || run_command(&mut workspace.cargo(&clippy)))?;

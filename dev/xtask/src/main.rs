@@ -2,6 +2,7 @@
 
 mod build;
 mod check;
+mod config;
 mod lines;
 mod links;
 mod walls;
@@ -19,6 +20,7 @@ cargo xtask build [--release | --dist]  the guest programs, then atolld (which e
 cargo xtask check                       formatting, clippy, walls, generated code, tests
 cargo xtask walls                       the allowed dependencies between crates
 cargo xtask wire [--check]              Rust messages from spec/*.proto
+cargo xtask config [--check]            the reference in docs/configuration.md
 cargo xtask lines                       lines of Rust per crate";
 
 /// The workspace that this program belongs to.
@@ -84,6 +86,8 @@ fn perform(arguments: &[String]) -> Result<()> {
         ["walls"] => walls::run(&workspace),
         ["wire"] => wire::run(&workspace.root, false),
         ["wire", "--check"] => wire::run(&workspace.root, true),
+        ["config"] => config::run(&workspace.root, false),
+        ["config", "--check"] => config::run(&workspace.root, true),
         ["lines"] => lines::run(&workspace),
         _ => bail!("usage:\n{USAGE}"),
     }

@@ -29,7 +29,7 @@ pub enum SandboxCommand {
     #[command(after_help = "\
 Examples:
   id=$(atoll sandbox create)
-  atoll sandbox create base --timeout 3600 --metadata user=ann --env DEBUG=1
+  atoll sandbox create --timeout 600 --metadata user=ann --env DEBUG=1
   atoll sandbox create --json | jq -r .sandboxID")]
     Create {
         /// Its template
@@ -53,7 +53,7 @@ Examples:
 Examples:
   atoll sandbox exec $id ls -l /
   atoll sandbox exec $id -it bash
-  atoll sandbox exec $id --user root --cwd /etc --env A=1 -- sh -c 'cat hostname; echo $A'
+  atoll sandbox exec $id --user root --cwd /etc --env A=1 -- env
   tar c . | atoll sandbox exec $id -- tar x -C /tmp
 
 Exit status:
@@ -216,7 +216,7 @@ Examples:
     #[command(after_help = "\
 Examples:
   atoll sandbox wait $id
-  atoll sandbox wait $id --timeout 1           exits with 124 if it still runs then")]
+  atoll sandbox wait $id --timeout 1 || echo "it still runs"")]
     Wait {
         /// The sandbox
         #[arg(value_name = "SANDBOX", value_parser = SandboxId::from_client)]

@@ -62,10 +62,16 @@ impl Progress {
         }
     }
 
-    /// The last line.
+    /// What came of it so far, on a line that stays.
     pub(super) fn end(&self, how: &str) {
-        let end = if self.terminal { "\r\x1b[K" } else { "" };
-        self.print(&format!("{end}{}: {how} after {} s\n", self.title, self.started.elapsed().as_secs()));
+        self.clear();
+        self.print(&format!("{}: {how} after {} s\n", self.title, self.started.elapsed().as_secs()));
+    }
+
+    fn clear(&self) {
+        if self.terminal {
+            self.print("\r\x1b[K");
+        }
     }
 
     fn show(&self, state: &mut State, phase: &str, count: &str) {
@@ -86,6 +92,13 @@ impl Progress {
 
     fn state(&self) -> std::sync::MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+}
+
+impl Drop for Progress {
+    /// Whatever is said next, such as why it failed, has a line of its own.
+    fn drop(&mut self) {
+        self.clear();
     }
 }
 
