@@ -68,7 +68,7 @@ Examples:
   atoll run -- python3 -c 'print(40 + 2)'    a command in a new sandbox
   id=$(atoll sandbox create --timeout 60)    a sandbox for a minute
   atoll sandbox exec $id -it bash            a shell in it
-  atoll sandbox cp . $id:work                this directory, copied into it
+  atoll sandbox cp . $id:work                copy this directory into it
   atoll sandbox kill $id                     end it
 
 Host and key:

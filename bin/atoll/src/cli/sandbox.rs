@@ -216,7 +216,7 @@ Examples:
     #[command(after_help = "\
 Examples:
   atoll sandbox wait $id
-  atoll sandbox wait $id --timeout 1 || echo "it still runs"")]
+  atoll sandbox wait $id --timeout 1 || echo running")]
     Wait {
         /// The sandbox
         #[arg(value_name = "SANDBOX", value_parser = SandboxId::from_client)]
