@@ -17,15 +17,15 @@ const HOST: &str = "Where the host is";
 pub const GUIDE: &str = "\
 atoll runs code in sandboxes on your own machines.
 
-  sudo atolld all                              1. start the daemon
-  atoll doctor                                    if it does not start
-  source <(sudo atoll env)                     2. say where it is and who you are
-  atoll run -- python3 -c 'print(40 + 2)'      3. run a command in a sandbox of its own
-  id=$(atoll sandbox create)                      or create a sandbox,
-  atoll sandbox exec $id ls /                     use it as often as you like,
-  atoll sandbox kill $id                          and end it
+  sudo atolld all                            1. start the daemon
+  atoll doctor                                  if it does not start
+  source <(sudo atoll env)                   2. say where it is and who you are
+  atoll run -- python3 -c 'print(40 + 2)'    3. run a command in a new sandbox,
+  id=$(atoll sandbox create)                    or create one,
+  atoll sandbox exec $id ls /                   use it as often as you like,
+  atoll sandbox kill $id                        and end it
 
-`atoll --help` lists all commands, `atoll COMMAND --help` explains one, with examples.
+`atoll --help` lists all commands; `atoll COMMAND --help` explains one.
 ";
 
 /// What every manual page ends with.

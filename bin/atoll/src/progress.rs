@@ -33,7 +33,8 @@ impl Progress {
         self.done.set(self.done.get() + bytes as u64);
         if !self.quiet && stderr().is_terminal() && self.shown.get().is_none_or(|shown| shown.elapsed() >= EVERY) {
             self.shown.set(Some(Instant::now()));
-            let columns = rustix::termios::tcgetwinsize(stderr()).map_or(80, |size| usize::from(size.ws_col));
+            let columns = rustix::termios::tcgetwinsize(stderr()).map_or(0, |size| usize::from(size.ws_col));
+            let columns = if columns == 0 { 80 } else { columns };
             let line = line(&self.title, self.done.get(), self.total, self.started.elapsed(), columns);
             print(&format!("\r\x1b[K{line}"));
         }

@@ -54,7 +54,7 @@ Examples:
   atoll sandbox exec $id ls -l /
   atoll sandbox exec $id -it bash
   atoll sandbox exec $id --user root --cwd /etc --env A=1 -- env
-  tar c . | atoll sandbox exec $id -- tar x -C /tmp
+  tar c src | atoll sandbox exec $id -- tar x
 
 Exit status:
   {PROCESS_STATUS}"))]
