@@ -2,7 +2,8 @@
 //!
 //! ```text
 //! SDK ──> api listener ───> Control ──(in-memory HTTP/2)──> Node ──> Runtime ──> sandboxes
-//!    └──> proxy listener ─> Proxy ──────── routes ───────────┘
+//!    ├──> proxy listener ─> Proxy ──────── routes ───────────┘
+//!    └──> TLS listener ───> one of the two
 //! ```
 //!
 //! A stop goes the other way round: no new connections, requests in flight end within a grace period, then control, node and proxy
@@ -38,6 +39,7 @@ use crate::{
     guest::Guest,
     instance,
     serve::{self, ApiServer, Connections},
+    tls::{Destinations, Tls},
 };
 
 /// How long the parts may take to stop once nobody is connected any more.
@@ -58,13 +60,18 @@ pub async fn run(config: Config, closing: CancellationToken) -> Result<()> {
     };
     let (api, api_address) = serve::bind(config.api.listen, "api.listen").await?;
     let (proxy, proxy_address) = serve::bind(config.proxy.listen, "proxy.listen").await?;
+    let tls = match Tls::new(&config.tls, &data.tls())? {
+        None => None,
+        Some(tls) => Some((tls, serve::bind(config.tls.listen, "tls.listen").await?)),
+    };
+    let hints = tls.as_ref().map(|(tls, (_, address))| tls.hints(address.port())).unwrap_or_default();
     let (for_node, for_control) = (Background::default(), Background::default());
     let parts = build(&config, &data, &key, &for_node, &for_control, &closing).await;
     let result = match parts {
         Ok(parts) => {
-            let exports = data.write_env(api_address, proxy_address, &key);
+            let exports = data.write_env(api_address, proxy_address, &key, &hints);
             let connections = Connections { closing: closing.clone(), ..Connections::default() };
-            let listening = listen(&parts, api, proxy, &connections);
+            let listening = listen(&parts, api, proxy, tls.map(|(tls, (listener, _))| (tls, listener)), &connections);
             let announced = exports.context("writing down how to reach the API").and_then(|exports| {
                 info!(duration_ms = started.elapsed().as_millis() as u64, "atoll is ready on {api_address} and {proxy_address}");
                 Ok(writeln!(std::io::stdout(), "{exports}atoll ready")?)
@@ -187,7 +194,7 @@ fn node_config(config: &Config, data: &DataDir) -> NodeConfig {
 }
 
 /// Takes connections until they are closing.
-async fn listen(parts: &Parts, api: TcpListener, proxy: TcpListener, connections: &Connections) {
+async fn listen(parts: &Parts, api: TcpListener, proxy: TcpListener, tls: Option<(Tls, TcpListener)>, connections: &Connections) {
     let server = ApiServer::new(connections.tasks.clone());
     let for_api = connections.accept(api, |stream| {
         let control = parts.control.clone();
@@ -199,9 +206,18 @@ async fn listen(parts: &Parts, api: TcpListener, proxy: TcpListener, connections
     });
     let for_proxy = connections.accept(proxy, |stream| {
         let (proxy, closing) = (parts.proxy.clone(), connections.closing.clone());
-        async move { proxy.serve_connection(stream, closing).await }
+        async move { proxy.serve_connection(stream, None, closing).await }
     });
-    tokio::join!(for_api, for_proxy);
+    let for_tls = async {
+        let Some((tls, listener)) = tls else { return };
+        let to = Destinations { control: parts.control.clone(), server: server.clone(), proxy: parts.proxy.clone() };
+        let accept = connections.accept(listener, |stream| tls.clone().serve(stream, to.clone(), connections.closing.clone()));
+        let (watched, ()) = tokio::join!(tls.watch(connections.closing.clone()), accept);
+        if let Err(error) = watched {
+            warn!(%error, "the certificate is not looked at again: no signals");
+        }
+    };
+    tokio::join!(for_api, for_proxy, for_tls);
 }
 
 /// Where the proxy finds the sandboxes of this process.

@@ -28,6 +28,7 @@ pub struct Config {
     pub cache_dir: PathBuf,
     pub api: Api,
     pub proxy: Proxy,
+    pub tls: Tls,
     pub node: Node,
     pub network: Network,
     pub template: Templates,
@@ -48,6 +49,16 @@ pub struct Proxy {
     pub listen: SocketAddr,
     #[serde(flatten)]
     pub limits: atoll_proxy::ProxyConfig,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Tls {
+    pub domain: String,
+    pub listen: SocketAddr,
+    pub certificate: PathBuf,
+    pub key: PathBuf,
+    pub handshake_timeout_ms: u64,
 }
 
 #[derive(Debug, Deserialize)]

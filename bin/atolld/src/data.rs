@@ -3,7 +3,7 @@
 //! ```text
 //! <data>/lock       held while a daemon uses it        <data>/atoll.db    what control remembers
 //! <data>/env        the way to the API, 0600           <data>/sandboxes/  what the node remembers
-//! <data>/bin/       the guest programs
+//! <data>/bin/       the guest programs             <data>/tls/        the authority for a domain without a certificate
 //! ```
 
 use std::{
@@ -63,6 +63,11 @@ impl DataDir {
         self.path.join("bin")
     }
 
+    /// Where an authority of our own is.
+    pub fn tls(&self) -> PathBuf {
+        self.path.join("tls")
+    }
+
     fn env(&self) -> PathBuf {
         self.path.join("env")
     }
@@ -79,10 +84,10 @@ impl DataDir {
         key.map(Some).ok_or(DataError::BadEnv { path })
     }
 
-    /// Writes down how clients reach this daemon, and returns what was written.
-    pub fn write_env(&self, api: SocketAddr, proxy: SocketAddr, key: &ApiKey) -> Result<String, DataError> {
+    /// Writes down how clients reach this daemon, with `hints` as comments, and returns what was written.
+    pub fn write_env(&self, api: SocketAddr, proxy: SocketAddr, key: &ApiKey, hints: &str) -> Result<String, DataError> {
         let (api, proxy, key) = (url(api), url(proxy), key.expose());
-        let text = format!("export E2B_API_URL={api}\nexport E2B_SANDBOX_URL={proxy}\nexport E2B_API_KEY={key}\n");
+        let text = format!("export E2B_API_URL={api}\nexport E2B_SANDBOX_URL={proxy}\nexport E2B_API_KEY={key}\n{hints}");
         let (path, draft) = (self.env(), self.path.join("env.new"));
         let write = || {
             let mut file = fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&draft)?;
@@ -131,7 +136,7 @@ mod tests {
         assert!(data.key().unwrap().is_none());
         let key = ApiKey::random();
         let (api, proxy) = ("127.0.0.1:3000".parse().unwrap(), "10.0.0.7:3002".parse().unwrap());
-        let text = data.write_env(api, proxy, &key).unwrap();
+        let text = data.write_env(api, proxy, &key, "# more\n").unwrap();
         assert!(text.starts_with("export E2B_API_URL=http://localhost:3000\nexport E2B_SANDBOX_URL=http://10.0.0.7:3002\n"), "{text}");
         assert_eq!(data.key().unwrap().unwrap().expose(), key.expose());
         assert_eq!(fs::metadata(data.env()).unwrap().permissions().mode() & 0o777, 0o600);

@@ -42,7 +42,8 @@ pub fn examine(config: &Config) -> Vec<Finding> {
         found.push(Finding { what, ok, required, why: why.into(), fix: fix.into() });
     };
     let runs = data::is_used(&config.data_dir);
-    for (setting, address) in [("api.listen", config.api.listen), ("proxy.listen", config.proxy.listen)] {
+    let tls = Some(("tls.listen", config.tls.listen)).filter(|_| !config.tls.domain.is_empty());
+    for (setting, address) in [("api.listen", config.api.listen), ("proxy.listen", config.proxy.listen)].into_iter().chain(tls) {
         let why = "clients connect there";
         let fix = format!("stop what listens there, or give {setting} another address");
         match runs {

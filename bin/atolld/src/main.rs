@@ -14,6 +14,7 @@ mod log;
 mod scratch;
 mod serve;
 mod team;
+mod tls;
 
 use std::{io::Write as _, path::PathBuf, process::ExitCode};
 

@@ -10,7 +10,10 @@ use hyper_util::{
     rt::{TokioIo, TokioTimer},
     server::conn::auto,
 };
-use tokio::net::{TcpListener, TcpStream};
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    net::{TcpListener, TcpStream},
+};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::{debug, info, warn};
 
@@ -96,8 +99,9 @@ impl ApiServer {
     }
 
     /// Serves one client until it leaves, or `closing` and its last request is answered.
-    pub async fn serve<S, F>(self, stream: TcpStream, closing: CancellationToken, service: S)
+    pub async fn serve<I, S, F>(self, stream: I, closing: CancellationToken, service: S)
     where
+        I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
         S: Fn(Request<Body>) -> F + Send + 'static,
         F: Future<Output = Response<Body>> + Send + 'static,
     {

@@ -1,14 +1,14 @@
 //! The heads of messages on their way through: what belongs to one connection stays behind, all else is kept.
 
 use http::{
-    HeaderMap, HeaderName, HeaderValue, Method, Uri, Version,
+    HeaderMap, HeaderName, HeaderValue, Method, Request, Uri, Version,
     header::{self, CONNECTION, CONTENT_LENGTH, COOKIE, HOST, TE, TRANSFER_ENCODING, UPGRADE},
     request, response,
     uri::{Authority, PathAndQuery},
 };
 use http_body::Body;
 
-use crate::host::{BadHost, SANDBOX_ID, SANDBOX_PORT, only};
+use crate::host::{self, BadHost, SANDBOX_ID, SANDBOX_PORT, only};
 
 const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
 const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
@@ -18,14 +18,23 @@ const TRAFFIC_TOKEN: HeaderName = HeaderName::from_static("e2b-traffic-access-to
 const OURS: [HeaderName; 6] =
     [SANDBOX_ID, SANDBOX_PORT, TRAFFIC_TOKEN, header::EXPECT, header::PROXY_AUTHORIZATION, header::PROXY_AUTHENTICATE];
 
+/// Whether a request is for this host, which is given in lower case, on any port.
+pub fn is_for<B>(request: &Request<B>, name: &str) -> bool {
+    addressed(request.method(), request.uri(), request.headers()).is_ok_and(|authority| host::is(authority, name))
+}
+
 /// The host that the client addressed. What the request line or `:authority` says overrules the `Host` header.
 pub fn authority(head: &request::Parts) -> Result<&str, BadHost> {
-    if head.method == Method::CONNECT {
+    addressed(&head.method, &head.uri, &head.headers)
+}
+
+fn addressed<'a>(method: &Method, uri: &'a Uri, headers: &'a HeaderMap) -> Result<&'a str, BadHost> {
+    if method == Method::CONNECT {
         return Err(BadHost::Malformed);
     }
-    match head.uri.authority() {
+    match uri.authority() {
         Some(authority) => Ok(authority.as_str()),
-        None => only(&head.headers, HOST).ok().flatten().ok_or(BadHost::Malformed),
+        None => only(headers, HOST).ok().flatten().ok_or(BadHost::Malformed),
     }
 }
 

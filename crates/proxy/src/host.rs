@@ -65,6 +65,11 @@ pub fn target(authority: &str, headers: &HeaderMap) -> Result<Target, BadHost> {
     Ok(target)
 }
 
+/// Whether the authority is this host, which is given in lower case, on any port.
+pub fn is(authority: &str, name: &str) -> bool {
+    split_port(authority).is_ok_and(|(host, _)| host.strip_suffix('.').unwrap_or(host).eq_ignore_ascii_case(name))
+}
+
 /// Splits off `:port`, which is returned with its colon.
 fn split_port(authority: &str) -> Result<(&str, &str), BadHost> {
     let end = match authority.strip_prefix('[') {

@@ -24,5 +24,6 @@ mod server;
 
 pub use body::{BodyError, ResponseBody};
 pub use config::ProxyConfig;
+pub use head::is_for;
 pub use relay::Proxy;
 pub use routes::{Route, Routes};

@@ -11,6 +11,8 @@ use crate::{body::ResponseBody, host::BadHost, page};
 pub enum Refusal {
     /// It is for no sandbox.
     BadHost(BadHost),
+    /// It came over a connection to another host.
+    Misdirected { name: String },
     /// It is for the platform only.
     ControlRoute { path: String },
     /// No such sandbox runs.
@@ -45,6 +47,10 @@ impl Refusal {
     pub fn into_response(self, person: bool) -> Response<ResponseBody> {
         let told = match &self {
             Refusal::BadHost(bad) => return reply(StatusCode::BAD_REQUEST, "text/plain; charset=utf-8", format!("{bad}\n")),
+            Refusal::Misdirected { name } => {
+                let told = format!("this connection is for {name} alone\n");
+                return reply(StatusCode::MISDIRECTED_REQUEST, "text/plain; charset=utf-8", told);
+            }
             Refusal::ControlRoute { path } => Told {
                 path: Some(path),
                 ..Told::new(404, "control_route", "This path of the sandbox's daemon is only open to the platform")

@@ -19,7 +19,8 @@ use crate::{
     body::{Exchange, RequestBody},
     control_route::is_control_route,
     dial::dial,
-    head, host,
+    head::{self, is_for},
+    host,
     pool::{Permit, Pool, Sender},
     refusal::{Refusal, is_navigation},
     server::{self, Tracked},
@@ -75,12 +76,16 @@ impl Proxy {
     }
 
     /// Answers one request: with the guest's response, or with the reason why there is none.
-    pub async fn serve(&self, request: Request<Incoming>) -> Response<ResponseBody> {
+    /// With a `name`, only if it is for that host.
+    pub async fn serve(&self, request: Request<Incoming>, name: Option<&str>) -> Response<ResponseBody> {
         let person = is_navigation(request.headers());
-        self.relay(request).await.unwrap_or_else(|refusal| refusal.into_response(person))
+        self.relay(request, name).await.unwrap_or_else(|refusal| refusal.into_response(person))
     }
 
-    async fn relay(&self, request: Request<Incoming>) -> Result<Response<ResponseBody>, Refusal> {
+    async fn relay(&self, request: Request<Incoming>, name: Option<&str>) -> Result<Response<ResponseBody>, Refusal> {
+        if let Some(name) = name.filter(|name| !is_for(&request, name)) {
+            return Err(Refusal::Misdirected { name: name.into() });
+        }
         let (mut head, body) = request.into_parts();
         let target = head::authority(&head).and_then(|host| host::target(host, &head.headers)).map_err(Refusal::BadHost)?;
         let (sandbox, port) = (target.sandbox, target.port);

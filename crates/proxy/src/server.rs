@@ -53,16 +53,16 @@ pub fn builder(config: &ProxyConfig, tasks: TaskTracker) -> auto::Builder<Tracke
 
 impl Proxy {
     /// Serves one client until it leaves, is idle for too long, or `stop` is cancelled and its last request answered. A tunnel
-    /// outlives this call and ends with [`Proxy::close`].
-    pub async fn serve_connection<I>(&self, io: I, stop: CancellationToken)
+    /// outlives this call and ends with [`Proxy::close`]. With a `name`, which is in lower case, requests for other hosts are refused.
+    pub async fn serve_connection<I>(&self, io: I, name: Option<Arc<str>>, stop: CancellationToken)
     where
         I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
         let activity = Arc::new(Activity { busy: AtomicUsize::new(0), idle_since: Mutex::new(Instant::now()) });
         let service = service_fn(|request| {
-            let (proxy, busy) = (self.clone(), Busy::new(&activity));
+            let (proxy, name, busy) = (self.clone(), name.clone(), Busy::new(&activity));
             async move {
-                let mut response = proxy.serve(request).await;
+                let mut response = proxy.serve(request, name.as_deref()).await;
                 response.body_mut().busy = Some(busy);
                 Ok::<_, Infallible>(response)
             }

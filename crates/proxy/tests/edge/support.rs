@@ -50,6 +50,15 @@ impl Edge {
     }
 
     pub async fn with(config: ProxyConfig) -> Self {
+        Self::of(config, None).await
+    }
+
+    /// A proxy whose connections are all for one host.
+    pub async fn named(name: &str) -> Self {
+        Self::of(ProxyConfig::default(), Some(name.into())).await
+    }
+
+    async fn of(config: ProxyConfig, name: Option<Arc<str>>) -> Self {
         let routes = Arc::new(Table::default());
         let proxy = Proxy::new(config, routes.clone());
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -63,8 +72,8 @@ impl Edge {
         let (stop, serving) = (edge.stop.clone(), edge.serving.clone());
         edge.serving.spawn(async move {
             while let Some(Ok((stream, _))) = stop.run_until_cancelled(listener.accept()).await {
-                let (proxy, stop) = (proxy.clone(), stop.clone());
-                serving.spawn(async move { proxy.serve_connection(stream, stop).await });
+                let (proxy, name, stop) = (proxy.clone(), name.clone(), stop.clone());
+                serving.spawn(async move { proxy.serve_connection(stream, name, stop).await });
             }
         });
         edge

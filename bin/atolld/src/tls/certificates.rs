@@ -1,0 +1,163 @@
+//! The certificate that clients are shown, kept current: read again when its files change, issued again before it ends.
+
+use std::{
+    fmt, fs, io,
+    path::{Path, PathBuf},
+    sync::{Arc, PoisonError, RwLock},
+    time::{Duration, SystemTime},
+};
+
+use rustls::{
+    client::verify_server_name,
+    crypto::ring,
+    pki_types::{
+        CertificateDer, PrivateKeyDer, ServerName,
+        pem::{self, PemObject as _},
+    },
+    server::{ClientHello, ParsedCertificate, ResolvesServerCert},
+    sign::CertifiedKey,
+};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
+
+use super::{
+    Domain,
+    authority::{Authority, AuthorityError, RENEW_AFTER},
+};
+
+/// How often we look whether the files are others.
+const LOOK_EVERY: Duration = Duration::from_secs(10);
+
+/// Where certificates come from.
+pub enum Source {
+    /// From files of the user.
+    Files { certificate: PathBuf, key: PathBuf },
+    /// From an authority of our own.
+    Own(Authority),
+}
+
+/// The current certificate.
+pub struct Certificates {
+    domain: Domain,
+    source: Source,
+    current: RwLock<Current>,
+}
+
+#[derive(Clone)]
+struct Current {
+    key: Arc<CertifiedKey>,
+    /// When it was issued; what was read does not age here.
+    issued: Option<SystemTime>,
+}
+
+/// Why there is no certificate.
+#[derive(Debug, thiserror::Error)]
+pub enum CertificateError {
+    #[error("reading {}", path.display())]
+    Read { path: PathBuf, source: io::Error },
+    #[error("{} is not a PEM file with {wanted}", path.display())]
+    Pem { path: PathBuf, wanted: &'static str, source: pem::Error },
+    #[error("the certificate {} and the key {} do not belong together, or are of a kind that is not understood", certificate.display(), key.display())]
+    Pair { certificate: PathBuf, key: PathBuf, source: rustls::Error },
+    #[error("the certificate {} is not for {name}; it must be for *.{domain}", certificate.display())]
+    Name { certificate: PathBuf, name: String, domain: Domain },
+    #[error(transparent)]
+    Authority(#[from] AuthorityError),
+    #[error("using a certificate of our own")]
+    Own(#[source] rustls::Error),
+}
+
+impl Certificates {
+    /// Gets the first certificate.
+    pub fn new(domain: Domain, source: Source) -> Result<Self, CertificateError> {
+        let current = RwLock::new(get(&domain, &source)?);
+        Ok(Self { domain, source, current })
+    }
+
+    /// The file with the certificate that clients must be told to trust, if they must.
+    pub fn to_trust(&self) -> Option<&Path> {
+        match &self.source {
+            Source::Files { .. } => None,
+            Source::Own(authority) => Some(authority.path()),
+        }
+    }
+
+    /// Keeps the certificate current until `stop`. Connections that are open keep what they have.
+    pub async fn watch(self: Arc<Self>, stop: CancellationToken) -> io::Result<()> {
+        let mut hangup = signal(SignalKind::hangup())?;
+        loop {
+            tokio::select! {
+                () = stop.cancelled() => return Ok(()),
+                _ = hangup.recv() => {}
+                () = tokio::time::sleep(LOOK_EVERY) => {}
+            }
+            let this = self.clone();
+            let looked = tokio::task::spawn_blocking(move || this.refresh()).await;
+            if let Ok(Err(error)) = looked {
+                warn!(error = format!("{:#}", anyhow::Error::new(error)), "the certificate stays as it was");
+            }
+        }
+    }
+
+    fn refresh(&self) -> Result<(), CertificateError> {
+        let now = self.current();
+        // A clock that was set back counts as age.
+        let fresh = now.issued.is_some_and(|issued| issued.elapsed().is_ok_and(|age| age < RENEW_AFTER));
+        if fresh {
+            return Ok(());
+        }
+        let next = get(&self.domain, &self.source)?;
+        if next.key.cert != now.key.cert {
+            info!("clients are shown a new certificate for *.{}", self.domain);
+            *self.current.write().unwrap_or_else(PoisonError::into_inner) = next;
+        }
+        Ok(())
+    }
+
+    fn current(&self) -> Current {
+        self.current.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+impl ResolvesServerCert for Certificates {
+    fn resolve(&self, _: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        Some(self.current().key)
+    }
+}
+
+impl fmt::Debug for Certificates {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Certificates").field("domain", &self.domain).finish_non_exhaustive()
+    }
+}
+
+fn get(domain: &Domain, source: &Source) -> Result<Current, CertificateError> {
+    let provider = ring::default_provider();
+    match source {
+        Source::Own(authority) => {
+            let (certificate, key) = authority.issue()?;
+            let key = CertifiedKey::from_der(vec![certificate], key, &provider).map_err(CertificateError::Own)?;
+            Ok(Current { key: Arc::new(key), issued: Some(SystemTime::now()) })
+        }
+        Source::Files { certificate, key } => {
+            let chain = read(certificate, "a certificate", |text| CertificateDer::pem_slice_iter(text).collect::<Result<Vec<_>, _>>())?;
+            let private = read(key, "a private key", PrivateKeyDer::from_pem_slice)?;
+            let pair = |source| CertificateError::Pair { certificate: certificate.clone(), key: key.clone(), source };
+            let certified = CertifiedKey::from_der(chain, private, &provider).map_err(pair)?;
+            let leaf = ParsedCertificate::try_from(certified.end_entity_cert().map_err(pair)?).map_err(pair)?;
+            for name in domain.samples() {
+                let valid = ServerName::try_from(name.as_str()).is_ok_and(|server| verify_server_name(&leaf, &server).is_ok());
+                if !valid {
+                    return Err(CertificateError::Name { certificate: certificate.clone(), name, domain: domain.clone() });
+                }
+            }
+            Ok(Current { key: Arc::new(certified), issued: None })
+        }
+    }
+}
+
+fn read<T>(path: &Path, wanted: &'static str, parse: impl FnOnce(&[u8]) -> Result<T, pem::Error>) -> Result<T, CertificateError> {
+    let text = fs::read(path).map_err(|source| CertificateError::Read { path: path.to_owned(), source })?;
+    parse(&text).map_err(|source| CertificateError::Pem { path: path.to_owned(), wanted, source })
+}
