@@ -6,7 +6,7 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use atoll_store::{BuildRow, Idempotency, InsertError, Level, LogRow, NewSandbox as NewRow, SandboxState, Started, Tenant};
-use atoll_types::{Egress, EndReason, Ending, Resources, SandboxId, Secret, TemplateRef, TemplateRefError, Timestamp};
+use atoll_types::{Egress, EndReason, Ending, Resources, SandboxId, Secret, Stopwatch, TemplateRef, TemplateRefError, Timestamp};
 use atoll_wire::{
     connect::{Code, RpcError},
     e2b::{AutoResume, NetworkConfig, NewSandbox, Sandbox},
@@ -14,7 +14,7 @@ use atoll_wire::{
 };
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
-use tracing::warn;
+use tracing::{debug, warn};
 
 use crate::{
     auth::Actor,
@@ -151,11 +151,13 @@ impl Plan {
             options: serde_json::to_value(options).map_err(ApiError::bug)?,
             idempotency,
         };
+        let mut watch = Stopwatch::start();
         match tenant.insert_sandbox(row, limit).await {
             Ok(()) => {}
             Err(InsertError::Repeated { row, same: true }) if row.state != SandboxState::Starting => return Ok(handed_out(*row)),
             Err(refused) => return Err(refused.into()),
         }
+        let admit_us = watch.lap();
 
         let start_timeout = control.config().start_timeout();
         let spec = wire::SandboxSpec {
@@ -176,6 +178,7 @@ impl Plan {
             Ok(up) => up,
             Err(error) => return Err(failed(&control, &id, error).await),
         };
+        let ensure_us = watch.lap();
         let started = Started {
             node: control.reconcilers().connected().unwrap_or_default(),
             envd_version: up.envd_version,
@@ -183,6 +186,7 @@ impl Plan {
             deadline: up.deadline,
         };
         let came_up = control.store().fleet().started(&id, GENERATION, started).await?;
+        debug!(target: "atoll_steps", admit_us, ensure_us, started_us = watch.lap(), "control");
         if will_not_pause {
             let message = "autoPause was asked for, but this version of Atoll cannot pause: the sandbox ends at its deadline".to_owned();
             let line = LogRow { at: control.now(), level: Level::Warn, message, fields: BTreeMap::new() };

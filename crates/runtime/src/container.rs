@@ -25,7 +25,7 @@ use atoll_sys::{
     launch,
     pidfd::{Process, Signal, Status, Watched},
 };
-use atoll_types::{ENVD_PORT, SandboxId};
+use atoll_types::{ENVD_PORT, SandboxId, Stopwatch};
 use tokio::{
     task::spawn_blocking,
     time::{sleep, timeout},
@@ -99,15 +99,18 @@ impl Parts {
             let step = step.to_owned();
             move |source| BootError::Step { step, source }
         };
+        let mut watch = Stopwatch::start();
         let upper = dir.join("upper");
         // Its mode is that of `/` inside, whatever the daemon's mask.
         let made = fs::create_dir(&upper).and_then(|()| fs::set_permissions(&upper, Permissions::from_mode(0o755)));
         made.and_then(|()| fs::create_dir(dir.join("work"))).map_err(step("making the writable layer"))?;
         let log = OpenOptions::new().create(true).append(true).mode(0o600).open(dir.join("envd.log")).map_err(step("opening the log"))?;
+        let files_us = watch.lap();
 
         let limits = Limits { memory_bytes, cpus: resources.cpu_count, pids: resources.pids };
         let name = format!("{}/{id}", self.config.cgroup_parent);
         let cgroup = self.hierarchies.create(&name, &limits).map_err(step("making the cgroup"))?;
+        let cgroup_us = watch.lap();
         let mut left = Left { process: None, cgroup: Some(cgroup.clone()) };
 
         let arguments = vec!["envd".to_owned(), "-isnotfc".to_owned()];
@@ -125,6 +128,7 @@ impl Parts {
         };
         let process = launch::spawn(&self.config.launch, &plan, user_ns.as_fd(), net_ns.as_fd(), log)
             .map_err(|launch::Failure { step, source }| BootError::Step { step, source })?;
+        tracing::debug!(target: "atoll_steps", files_us, cgroup_us, launch_us = watch.lap(), "machine");
         let state = MachineState {
             runtime: NAME.to_owned(),
             pid: process.pid(),

@@ -117,6 +117,7 @@ enum Report {
 /// Starts `plan` in these namespaces by means of the program at `launch`; what the first process prints goes to `log`. Blocks until it
 /// runs.
 pub fn spawn(launch: &Path, plan: &Plan, users: BorrowedFd<'_>, network: BorrowedFd<'_>, log: File) -> Result<Process, Failure> {
+    let begun = Instant::now();
     // `launch` finds our descriptors through our pid: nothing is inherited, so nothing can leak into another child.
     let ours = |fd: BorrowedFd<'_>| PathBuf::from(format!("/proc/{}/fd/{}", std::process::id(), fd.as_raw_fd()));
     let order = Order { version: VERSION, user_ns: ours(users), net_ns: ours(network), plan };
@@ -128,13 +129,18 @@ pub fn spawn(launch: &Path, plan: &Plan, users: BorrowedFd<'_>, network: Borrowe
     // The command is dropped with its ends of the descriptors, so that the pipe closes when the others are done.
     let mut child =
         Command::new(launch).env_clear().stdin(input).stdout(output).stderr(log).spawn().during(format!("running {}", launch.display()))?;
+    let spawned = begun.elapsed();
     let mut first = None;
     let outcome = listen(reports, &mut first);
+    let executed = begun.elapsed();
     if outcome.is_err() {
         // It may hang; if it has ended, nothing happens.
         let _ = child.kill();
     }
     child.wait().during("waiting for launch")?;
+    let us = |from: Duration, to: Duration| (to - from).as_micros() as u64;
+    let (spawn_us, execute_us, reap_us) = (us(Duration::ZERO, spawned), us(spawned, executed), us(executed, begun.elapsed()));
+    tracing::debug!(target: "atoll_steps", spawn_us, execute_us, reap_us, "launch");
     match (outcome, first) {
         (Ok(()), Some(first)) => Ok(first),
         (Ok(()), None) => Err(Failure { step: "launching".into(), source: io::Error::other("launch ended without a word") }),

@@ -17,7 +17,7 @@ pub use reason::{EndReason, Ending, UnknownReason};
 pub use resources::Resources;
 pub use secret::Secret;
 pub use template_ref::{TemplateRef, TemplateRefError};
-pub use time::{Clock, SystemClock, Timestamp};
+pub use time::{Clock, Stopwatch, SystemClock, Timestamp};
 
 /// The port on which `envd` listens in every sandbox; both SDKs hard-code it.
 pub const ENVD_PORT: u16 = 49983;

@@ -1,4 +1,6 @@
-//! Time, as a value that is passed in.
+//! Time, as a value that is passed in, and how much of it steps take.
+
+use std::time::Instant;
 
 /// A moment in UTC.
 pub type Timestamp = chrono::DateTime<chrono::Utc>;
@@ -16,5 +18,23 @@ pub struct SystemClock;
 impl Clock for SystemClock {
     fn now(&self) -> Timestamp {
         chrono::Utc::now()
+    }
+}
+
+/// Takes the time of steps that follow each other. Who takes it logs it at level `debug` for the target `atoll_steps`, in fields that
+/// end in `_us`; the benchmark reads them.
+#[derive(Debug, Clone, Copy)]
+pub struct Stopwatch(Instant);
+
+impl Stopwatch {
+    /// The first step begins.
+    pub fn start() -> Self {
+        Self(Instant::now())
+    }
+
+    /// Microseconds that the step took; the next one begins.
+    pub fn lap(&mut self) -> u64 {
+        let before = std::mem::replace(&mut self.0, Instant::now());
+        (self.0 - before).as_micros() as u64
     }
 }

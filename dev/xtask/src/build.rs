@@ -1,6 +1,6 @@
 //! `cargo xtask build`: the programs in the order in which they contain each other.
 
-use std::fs;
+use std::{fs, path::PathBuf};
 
 use anyhow::{Context as _, Result};
 
@@ -10,7 +10,8 @@ use crate::Workspace;
 const GUEST: [&str; 2] = ["envd", "launch"];
 
 /// Builds the guest programs, always optimised since they are copied into every sandbox's start, then the others with `profile`.
-pub fn run(workspace: &Workspace, profile: &str) -> Result<()> {
+/// Returns where these are.
+pub fn run(workspace: &Workspace, profile: &str) -> Result<PathBuf> {
     let guest_profile = if profile == "dist" { "dist" } else { "release" };
     crate::run(workspace.cargo(&["build", "--profile", guest_profile]).args(GUEST.map(|name| format!("--package={name}"))))?;
     // Copied only when changed: a newer date alone would build `atolld` anew.
@@ -24,6 +25,5 @@ pub fn run(workspace: &Workspace, profile: &str) -> Result<()> {
     }
     crate::run(workspace.cargo(&["build", "--profile", profile, "--package=atolld", "--package=atoll"]).env("ATOLL_GUEST_DIR", guest))?;
     let directory = if profile == "dev" { "debug" } else { profile };
-    println!("{}", workspace.output_dir(directory)?.display());
-    Ok(())
+    workspace.output_dir(directory)
 }

@@ -1,5 +1,6 @@
 //! Checks and chores of the workspace: `cargo xtask <task>`.
 
+mod bench;
 mod build;
 mod check;
 mod config;
@@ -18,6 +19,7 @@ use anyhow::{Context as _, Result, bail, ensure};
 const USAGE: &str = "\
 cargo xtask build [--release | --dist]  the guest programs, then atolld (which embeds them) and atoll
 cargo xtask check                       formatting, clippy, walls, generated code, tests
+cargo xtask bench [--help]              how fast it is, against its targets and its peers
 cargo xtask walls                       the allowed dependencies between crates
 cargo xtask wire [--check]              Rust messages from spec/*.proto
 cargo xtask config [--check]            the reference in docs/configuration.md
@@ -79,9 +81,10 @@ fn perform(arguments: &[String]) -> Result<()> {
     let root = manifest.ancestors().nth(2).context("xtask lives two folders below the root")?.to_owned();
     let workspace = Workspace { root };
     match arguments.iter().map(String::as_str).collect::<Vec<_>>()[..] {
-        ["build"] => build::run(&workspace, "dev"),
-        ["build", "--release"] => build::run(&workspace, "release"),
-        ["build", "--dist"] => build::run(&workspace, "dist"),
+        ["build"] => build(&workspace, "dev"),
+        ["build", "--release"] => build(&workspace, "release"),
+        ["build", "--dist"] => build(&workspace, "dist"),
+        ["bench", ref arguments @ ..] => bench::run(&workspace, arguments),
         ["check"] => check::run(&workspace),
         ["walls"] => walls::run(&workspace),
         ["wire"] => wire::run(&workspace.root, false),
@@ -91,4 +94,9 @@ fn perform(arguments: &[String]) -> Result<()> {
         ["lines"] => lines::run(&workspace),
         _ => bail!("usage:\n{USAGE}"),
     }
+}
+
+fn build(workspace: &Workspace, profile: &str) -> Result<()> {
+    println!("{}", build::run(workspace, profile)?.display());
+    Ok(())
 }

@@ -23,6 +23,7 @@ sys     ->
 types   ->
 manual  ->
 testkit -> control node proxy runtime store sys types wire
+bench   ->
 xtask   ->
 ";
 

@@ -7,7 +7,7 @@
 use std::{io, path::PathBuf, sync::Arc, time::Duration};
 
 use atoll_runtime::{BootPlan, Exit, Machine, RootFs};
-use atoll_types::SandboxId;
+use atoll_types::{SandboxId, Stopwatch};
 use atoll_wire::connect::Code;
 use tokio_util::sync::CancellationToken;
 
@@ -70,10 +70,16 @@ fn words_text(words: &Option<String>) -> String {
 
 /// Brings a sandbox up, or leaves nothing of it.
 pub(crate) async fn boot(node: Arc<Node>, spec: Spec, abort: CancellationToken) -> Result<Box<Live>, BootFailure> {
+    let mut watch = Stopwatch::start();
     let planned = Planned::new(node, spec).await?;
+    let home_us = watch.lap();
     let networked = planned.connect(&abort).await?;
+    let slot_us = watch.lap();
     let booted = networked.boot(&abort).await?;
-    booted.ready(&abort).await.map(Box::new)
+    let machine_us = watch.lap();
+    let live = booted.ready(&abort).await?;
+    tracing::debug!(target: "atoll_steps", home_us, slot_us, machine_us, init_us = watch.lap(), "node");
+    Ok(Box::new(live))
 }
 
 struct Planned {
