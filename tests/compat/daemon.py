@@ -29,6 +29,7 @@ class Daemon:
         self.data = Path(tempfile.mkdtemp(prefix="atoll-test-"))
         self.key = "e2b_" + secrets.token_hex(20)
         self.process = None
+        self.settings = {}
         self.api = self.proxy = "127.0.0.1:0"
 
     def env(self):
@@ -51,6 +52,7 @@ class Daemon:
             "ATOLL_API_LISTEN": self.api,
             "ATOLL_PROXY_LISTEN": self.proxy,
             "ATOLL_API_KEY": self.key,
+            **self.settings,
         }
         self.log = open(self.data.with_suffix(".log"), "ab")
         self.process = subprocess.Popen([BIN / "atolld", "all"], env=environment, stdout=subprocess.PIPE, stderr=self.log, text=True)

@@ -131,14 +131,23 @@ Examples:
     /// Check what this machine can do, and say how to fix what it cannot
     ///
     /// Runs `atolld doctor`. Exits with 1 if something is missing without which the daemon does not start.
+    ///
+    /// With --attack: makes two sandboxes of the running daemon, and from inside one tries to reach the host, the other and the
+    /// kernel, as root and as an ordinary user. Run it on the host, as root: then canaries there show what arrived. Every attempt
+    /// is harmless if it succeeds. Exits with 1 if one does, or if nobody can tell.
     #[command(after_help = "\
 Examples:
   atoll doctor
-  atoll doctor --json | jq '.[] | select(.ok | not)'")]
+  atoll doctor --json | jq '.[] | select(.ok | not)'
+  sudo atoll doctor --attack
+  sudo atoll doctor --attack --json | jq '.attempts[] | select(.outcome != \"held\")'")]
     Doctor {
         /// As JSON
         #[arg(long)]
         json: bool,
+        /// Try to break out of a sandbox of the running daemon
+        #[arg(long)]
+        attack: bool,
     },
     /// Print the completions for a shell
     ///

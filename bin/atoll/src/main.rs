@@ -1,6 +1,7 @@
 //! `atoll`, the user's command: knows only the public API, runs anywhere.
 
 mod api;
+mod attack;
 mod cli;
 mod copy;
 mod doctor;
@@ -53,7 +54,11 @@ fn run(place: Place, command: Command) -> Result<u8> {
             let entries = settings::read_env(&place.data_dir)?;
             print(&if json { to_json(&entries)? } else { settings::exports(&entries) })?;
         }
-        Command::Doctor { json } => return doctor::run(&place.data_dir, json),
+        Command::Doctor { json, attack: false } => return doctor::run(&place.data_dir, json),
+        Command::Doctor { json, attack: true } => {
+            let settings = place.resolve()?;
+            return tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(attack::run(settings, json));
+        }
         Command::Completion { shell } => print(&atoll_manual::completion(Cli::command(), shell, "id", "atoll sandbox ls -q"))?,
         Command::Man { dir: Some(dir) } => atoll_manual::write_pages(&Cli::command(), &cli::CLOSING, &dir)?,
         Command::Man { dir: None } => io::stdout().write_all(&atoll_manual::page(&Cli::command(), &cli::CLOSING)?)?,

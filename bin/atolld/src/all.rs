@@ -25,6 +25,7 @@ use atoll_runtime::{
     sim::Sim,
 };
 use atoll_store::{NewBuild, Store};
+use atoll_sys::protection::Protection;
 use atoll_types::{ApiKey, Clock, Resources, SandboxId, SystemClock};
 use atoll_wire::{connect::Client, transport};
 use tokio::{net::TcpListener, time::timeout};
@@ -167,12 +168,18 @@ fn engine(config: &Config, data: &DataDir) -> Result<(Arc<dyn Runtime>, Networks
     }
     let instance = instance::of(data.path());
     let cgroup_parent = instance::cgroup(&instance);
-    let container = Container::new(ContainerConfig { envd: guest.envd, launch: guest.launch, cgroup_parent });
+    let disabled = config.danger.disable.clone();
+    if !disabled.is_empty() {
+        warn!("code in sandboxes can harm this host: danger.disable is {}; remove it from the settings", disabled.names());
+    }
+    let open = !disabled.spares(Protection::Firewall);
+    let container = Container::new(ContainerConfig { envd: guest.envd, launch: guest.launch, cgroup_parent, disabled });
     let slots = SlotsConfig {
         range: config.network.range.parse().context("network.range")?,
         ready: config.network.ready,
         dns: name_servers(config),
         run_dir: instance::RUN_DIR.into(),
+        open,
         ..SlotsConfig::new(instance)
     };
     Ok((Arc::new(container.context("looking at this host's cgroups")?), Networks::Slots(slots)))

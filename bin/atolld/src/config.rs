@@ -9,6 +9,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use atoll_sys::protection::Disabled;
 use atoll_types::Secret;
 use serde::Deserialize;
 use toml::{Table, Value, de::DeTable};
@@ -34,6 +35,7 @@ pub struct Config {
     pub template: Templates,
     pub log: Log,
     pub shutdown: Shutdown,
+    pub danger: Danger,
 }
 
 #[derive(Debug, Deserialize)]
@@ -127,6 +129,12 @@ pub enum LogFormat {
 #[serde(deny_unknown_fields)]
 pub struct Shutdown {
     pub grace_ms: u64,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Danger {
+    pub disable: Disabled,
 }
 
 /// Why the settings are not usable.
@@ -255,6 +263,7 @@ mod tests {
         assert_eq!(config.api.limits, atoll_control::ControlConfig::default());
         assert_eq!(config.proxy.limits, atoll_proxy::ProxyConfig::default());
         assert_eq!(config.node.runtime, RuntimeKind::Container);
+        assert!(config.danger.disable.is_empty());
     }
 
     #[test]
@@ -282,6 +291,7 @@ mod tests {
         says("a = = 2", "line 1");
         says("[api]\nlisten = 'here'\n", "api.listen");
         says("[node]\nruntime = 'docker'\n", "docker");
+        says("[danger]\ndisable = ['walls']\n", "walls");
         let error = with("", &[("ATOLL_NODE_MAX_SANDBOXES", "many")]).unwrap_err();
         assert_eq!(error.to_string(), "ATOLL_NODE_MAX_SANDBOXES in the environment: expected a whole number");
     }

@@ -23,7 +23,7 @@ pub struct Finding {
     pub what: String,
     /// Whether it is as it should be.
     pub ok: bool,
-    /// Without it Atoll does not start.
+    /// Without it Atoll does not start, or must not.
     pub required: bool,
     /// Why it matters.
     pub why: String,
@@ -70,6 +70,13 @@ pub fn examine(config: &Config) -> Vec<Finding> {
     let memory = available_memory_mib();
     let what = format!("{memory} MiB of memory available ({MEMORY_WANTED_MIB} MiB wanted)");
     look(memory >= MEMORY_WANTED_MIB, false, what, "a sandbox may use 1024 MiB unless its template says otherwise", "add memory");
+    let disabled = &config.danger.disable;
+    let what = match disabled.is_empty() {
+        true => "all protections of the host are on".into(),
+        false => format!("protections of the host are off: {}", disabled.names()),
+    };
+    let why = "code in a sandbox can harm this host";
+    look(disabled.is_empty(), true, what, why, "remove danger.disable from the settings (or ATOLL_DANGER_DISABLE from the environment)");
     if config.node.runtime == RuntimeKind::Container {
         for capability in container::probe(existing(&config.data_dir)) {
             let container::Capability { what, there, why, fix, fatal } = capability;

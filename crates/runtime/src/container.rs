@@ -24,6 +24,7 @@ use atoll_sys::{
     cgroup::{Cgroup, Hierarchies, Limits},
     launch,
     pidfd::{Process, Signal, Status, Watched},
+    protection::{Disabled, Protection},
 };
 use atoll_types::{ENVD_PORT, SandboxId, Stopwatch};
 use tokio::{
@@ -51,6 +52,8 @@ pub struct ContainerConfig {
     pub launch: PathBuf,
     /// The cgroup, relative to the root of each hierarchy, in which each machine gets one; only this daemon's.
     pub cgroup_parent: String,
+    /// What shall not protect the host from the machines.
+    pub disabled: Disabled,
 }
 
 /// The engine.
@@ -107,7 +110,10 @@ impl Parts {
         let log = OpenOptions::new().create(true).append(true).mode(0o600).open(dir.join("envd.log")).map_err(step("opening the log"))?;
         let files_us = watch.lap();
 
-        let limits = Limits { memory_bytes, cpus: resources.cpu_count, pids: resources.pids };
+        let limits = match self.config.disabled.spares(Protection::CgroupLimits) {
+            true => Limits { memory_bytes, cpus: resources.cpu_count, pids: resources.pids },
+            false => Limits::NONE,
+        };
         let name = format!("{}/{id}", self.config.cgroup_parent);
         let cgroup = self.hierarchies.create(&name, &limits).map_err(step("making the cgroup"))?;
         let cgroup_us = watch.lap();
@@ -125,6 +131,7 @@ impl Parts {
             port: ENVD_PORT,
             program: self.config.envd.clone(),
             arguments,
+            disabled: self.config.disabled.clone(),
         };
         let process = launch::spawn(&self.config.launch, &plan, user_ns.as_fd(), net_ns.as_fd(), log)
             .map_err(|launch::Failure { step, source }| BootError::Step { step, source })?;

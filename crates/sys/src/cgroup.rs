@@ -27,6 +27,11 @@ pub struct Limits {
     pub pids: u32,
 }
 
+impl Limits {
+    /// As good as none.
+    pub const NONE: Self = Self { memory_bytes: i64::MAX as u64, cpus: 1 << 16, pids: 1 << 22 };
+}
+
 /// What the processes of a group use together.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Usage {

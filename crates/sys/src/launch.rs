@@ -35,7 +35,10 @@ use rustix::{
     thread::LinkNameSpaceType,
 };
 
-use crate::pidfd::Process;
+use crate::{
+    pidfd::Process,
+    protection::{Disabled, Protection},
+};
 
 /// The form of [`Order`]; daemon and program are of one release, and a mix-up is told rather than guessed at.
 const VERSION: u32 = 2;
@@ -71,6 +74,8 @@ pub struct Plan {
     pub program: PathBuf,
     /// See `program`.
     pub arguments: Vec<String>,
+    /// What shall not protect the host from it.
+    pub disabled: Disabled,
 }
 
 /// A plan on its way: what only the two sides need to know is added.
@@ -240,16 +245,20 @@ fn launch(reports: &File) -> Result<(), Failure> {
         .during("entering the network namespace")?;
     let listener = TcpListener::bind((Ipv4Addr::UNSPECIFIED, plan.port)).during("listening for the program")?;
     rustix::net::listen(&listener, BACKLOG).during("listening for the program")?;
-    if fork_into_new_namespaces().during("making namespaces")? {
+    if fork_into_new_namespaces(&plan.disabled).during("making namespaces")? {
         become_first(&plan, users.as_fd(), program.as_fd(), listener.as_fd(), reports)?;
     }
     Ok(())
 }
 
 /// Returns twice, like `fork`: true in the new process, which is a child of our parent.
-fn fork_into_new_namespaces() -> io::Result<bool> {
-    let flags =
-        libc::CLONE_PARENT | libc::CLONE_NEWPID | libc::CLONE_NEWNS | libc::CLONE_NEWIPC | libc::CLONE_NEWUTS | libc::CLONE_NEWCGROUP;
+fn fork_into_new_namespaces(disabled: &Disabled) -> io::Result<bool> {
+    let mut flags = libc::CLONE_PARENT | libc::CLONE_NEWNS | libc::CLONE_NEWUTS | libc::CLONE_NEWCGROUP;
+    for (protection, flag) in [(Protection::PidNamespace, libc::CLONE_NEWPID), (Protection::IpcNamespace, libc::CLONE_NEWIPC)] {
+        if disabled.spares(protection) {
+            flags |= flag;
+        }
+    }
     // SAFETY: without CLONE_VM and with a null stack this is a fork, and the process has one thread: no lock is held by another.
     let pid = unsafe { libc::syscall(libc::SYS_clone, flags as libc::c_ulong, 0, 0, 0, 0) };
     if pid < 0 { Err(io::Error::last_os_error()) } else { Ok(pid == 0) }
@@ -276,6 +285,6 @@ fn become_first(
 
     let null = File::open("/dev/null").during("opening /dev/null")?;
     rustix::stdio::dup2_stdin(&null).during("opening /dev/null")?;
-    privilege::drop_to(users)?;
+    privilege::drop_to(users, &plan.disabled)?;
     privilege::execute(program, &plan.arguments, listener).during(format!("executing {}", plan.program.display()))
 }

@@ -6,8 +6,8 @@ use anyhow::{Context as _, Result};
 
 use crate::Workspace;
 
-/// The programs that run inside sandboxes; `atolld` embeds them.
-const GUEST: [&str; 2] = ["envd", "launch"];
+/// The programs that run inside sandboxes; `atolld` embeds the first two, `atoll` the third.
+const GUEST: [&str; 3] = ["envd", "launch", "attack"];
 
 /// Builds the guest programs, always optimised since they are copied into every sandbox's start, then the others with `profile`.
 /// Returns where these are.

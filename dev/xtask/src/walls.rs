@@ -12,6 +12,7 @@ const LAW: &str = "
 atolld  -> control manual node proxy runtime store sys types wire
 atoll   -> manual types wire
 envd    -> sys wire
+attack  -> sys
 launch  -> sys
 control -> store types wire
 node    -> runtime sys types wire

@@ -26,6 +26,8 @@ pub(super) struct Policy {
     pub block: Block,
     /// Name servers, reachable on port 53 even where they are private. Sandboxes have no IPv6, so only IPv4 ones count.
     pub dns: Vec<IpAddr>,
+    /// Everything passes.
+    pub open: bool,
 }
 
 impl Policy {
@@ -37,6 +39,7 @@ impl Policy {
             [] => String::new(),
             servers => format!("\n\t\tip daddr {{ {} }} meta l4proto {{ tcp, udp }} th dport 53 accept", servers.join(", ")),
         };
+        let gate = if self.open { "\n\t\taccept" } else { "" };
         let members = self.members(members);
         format!(
             r#"table inet {table} {{}}
@@ -49,7 +52,7 @@ table inet {table} {{
 		type ipv4_addr
 	}}
 	chain from_sandboxes {{
-		type filter hook prerouting priority mangle; policy accept;
+		type filter hook prerouting priority mangle; policy accept;{gate}
 		iifname != "{links}" accept
 		meta nfproto != ipv4 drop
 		iifname . ip saddr != @live drop
@@ -60,7 +63,7 @@ table inet {table} {{
 		fib daddr type != unicast drop
 	}}
 	chain to_sandboxes {{
-		type filter hook forward priority filter; policy accept;
+		type filter hook forward priority filter; policy accept;{gate}
 		oifname != "{links}" accept
 		ct state established,related accept
 		drop
@@ -131,7 +134,7 @@ mod tests {
 
     fn policy(dns: &[&str]) -> Policy {
         let block = "10.11.16.0/20".parse::<super::super::block::Cidr>().unwrap().blocks().next().unwrap();
-        Policy { instance: "ab12".parse().unwrap(), block, dns: dns.iter().map(|server| server.parse().unwrap()).collect() }
+        Policy { instance: "ab12".parse().unwrap(), block, dns: dns.iter().map(|server| server.parse().unwrap()).collect(), open: false }
     }
 
     #[test]

@@ -14,7 +14,11 @@ use rustix::{
 };
 
 use super::{During, Failure};
-use crate::{listeners::INHERITED, seccomp};
+use crate::{
+    listeners::INHERITED,
+    protection::{Disabled, Protection},
+    seccomp,
+};
 
 /// What root of a sandbox may do in its own user namespace: what container engines grant by default, less `MKNOD`, which does nothing
 /// there, plus `SYS_PTRACE`, so that debuggers work under `sudo`; the processes in reach have no rights beyond these.
@@ -51,12 +55,25 @@ pub(super) fn set_limits() -> io::Result<()> {
 
 /// Becomes root of the user namespace with [`CAPABILITIES`] and under the system call filter. Nothing of the host is open to this
 /// process afterwards but what it holds open, which closes when it executes a program.
-pub(super) fn drop_to(users: BorrowedFd<'_>) -> Result<(), Failure> {
-    rustix::thread::move_into_link_name_space(users, Some(LinkNameSpaceType::User)).during("entering the user namespace")?;
+pub(super) fn drop_to(users: BorrowedFd<'_>, disabled: &Disabled) -> Result<(), Failure> {
+    if disabled.spares(Protection::UserNamespace) {
+        rustix::thread::move_into_link_name_space(users, Some(LinkNameSpaceType::User)).during("entering the user namespace")?;
+    }
     rustix::thread::set_thread_groups(&[]).during("dropping groups")?;
     rustix::thread::set_thread_res_gid(Gid::ROOT, Gid::ROOT, Gid::ROOT).during("becoming group 0")?;
     rustix::thread::set_thread_res_uid(Uid::ROOT, Uid::ROOT, Uid::ROOT).during("becoming user 0")?;
 
+    if disabled.spares(Protection::Capabilities) {
+        drop_capabilities()?;
+    }
+    // The right to do this without `no_new_privs` ends at the execution of a program, like everything outside the bounding set.
+    match disabled.spares(Protection::Seccomp) {
+        true => seccomp::confine().during("installing the system call filter"),
+        false => Ok(()),
+    }
+}
+
+fn drop_capabilities() -> Result<(), Failure> {
     for bit in 0..u64::BITS {
         let capability = CapabilitySet::from_bits_retain(1 << bit);
         if !CAPABILITIES.contains(capability) {
@@ -69,9 +86,7 @@ pub(super) fn drop_to(users: BorrowedFd<'_>) -> Result<(), Failure> {
     }
     let kept = CAPABILITIES | CapabilitySet::SYS_ADMIN;
     let sets = CapabilitySets { effective: kept, permitted: kept, inheritable: CapabilitySet::empty() };
-    rustix::thread::set_capabilities(None, sets).during("dropping capabilities")?;
-    // The right to do this without `no_new_privs` ends at the execution of a program, like everything outside the bounding set.
-    seccomp::confine().during("installing the system call filter")
+    rustix::thread::set_capabilities(None, sets).during("dropping capabilities")
 }
 
 /// Becomes the program, with no descriptors but the standard three and the socket.

@@ -17,7 +17,10 @@ use std::{
 use rustix::thread::CapabilitiesSecureBits;
 
 use super::{During, Failure, Plan};
-use crate::mount::{self, Flags};
+use crate::{
+    mount::{self, Flags},
+    protection::Protection,
+};
 
 /// Devices that a sandbox shares with the host; each is stateless.
 const DEVICES: [&str; 6] = ["null", "zero", "full", "random", "urandom", "tty"];
@@ -27,18 +30,35 @@ const DEVICE_LINKS: [(&str, &str); 5] =
     [("ptmx", "pts/ptmx"), ("fd", "/proc/self/fd"), ("stdin", "fd/0"), ("stdout", "fd/1"), ("stderr", "fd/2")];
 
 /// What tells about, or reaches, the host rather than the sandbox.
-const HIDDEN: [&str; 11] = [
+const HIDDEN: [&str; 28] = [
     "/proc/acpi",
     "/proc/asound",
+    "/proc/cmdline",
+    "/proc/interrupts",
+    "/proc/iomem",
+    "/proc/ioports",
+    "/proc/kallsyms",
     "/proc/kcore",
+    "/proc/key-users",
     "/proc/keys",
+    "/proc/kmsg",
+    "/proc/kpagecgroup",
+    "/proc/kpagecount",
+    "/proc/kpageflags",
     "/proc/latency_stats",
+    "/proc/pressure",
     "/proc/sched_debug",
     "/proc/scsi",
+    "/proc/slabinfo",
     "/proc/timer_list",
     "/proc/timer_stats",
+    "/proc/vmallocinfo",
+    "/sys/devices/virtual/dmi",
     "/sys/devices/virtual/powercap",
     "/sys/firmware",
+    "/sys/kernel/boot_params",
+    "/sys/kernel/notes",
+    "/sys/kernel/vmcoreinfo",
 ];
 
 /// What may be read but sets the host's behaviour.
@@ -55,10 +75,13 @@ pub(super) fn build(plan: &Plan, users: BorrowedFd<'_>) -> Result<(), Failure> {
     mount::pivot(Path::new("root")).during("entering the root file system")?;
 
     etc(plan)?;
-    proc()?;
+    file_system("proc", "/proc", STRICT, "")?;
     sys(plan.show_cgroup)?;
     dev(devices, plan.shm_bytes)?;
-    restrict(&HIDDEN, "hiding", mount::hide)?;
+    if plan.disabled.spares(Protection::MaskedPaths) {
+        restrict(&READ_ONLY, "write-protecting", mount::read_only)?;
+        restrict(&HIDDEN, "hiding", mount::hide)?;
+    }
     file_system("tmpfs", "/run", Flags::NOSUID | Flags::NODEV, "mode=0755")?;
     directory("/run/lock", 0o1777)?;
     directory("/tmp", 0o1777)
@@ -68,7 +91,9 @@ pub(super) fn build(plan: &Plan, users: BorrowedFd<'_>) -> Result<(), Failure> {
 fn overlay(plan: &Plan, users: BorrowedFd<'_>) -> Result<(), Failure> {
     let mapped = |path: &Path| {
         let tree = mount::clone_tree(path).during(format!("opening {}", path.display()))?;
-        mount::idmap(&tree, users).during(format!("mapping the owners of {}", path.display()))?;
+        if plan.disabled.spares(Protection::UserNamespace) {
+            mount::idmap(&tree, users).during(format!("mapping the owners of {}", path.display()))?;
+        }
         Ok(tree)
     };
     let writable = mapped(&plan.dir)?;
@@ -123,11 +148,6 @@ fn etc(plan: &Plan) -> Result<(), Failure> {
         replace().during(format!("writing {}", path.display()))?;
     }
     Ok(())
-}
-
-fn proc() -> Result<(), Failure> {
-    file_system("proc", "/proc", STRICT, "")?;
-    restrict(&READ_ONLY, "write-protecting", mount::read_only)
 }
 
 fn sys(show_cgroup: bool) -> Result<(), Failure> {
