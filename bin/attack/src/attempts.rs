@@ -159,8 +159,9 @@ fn walk(dir: &Path, most: usize, found: &mut impl FnMut(&Path) -> Option<String>
     hits
 }
 
-/// The path, if it may be written.
+/// The path, if it may be written. What is hidden behind `/dev/null` looks like a file only in its directory.
 fn writable(path: &Path) -> Option<String> {
+    fs::metadata(path).ok().filter(fs::Metadata::is_file)?;
     fs::OpenOptions::new().write(true).open(path).ok().map(|_| path.display().to_string())
 }
 
