@@ -19,16 +19,15 @@ WEAKENED = {
     "cgroup_limits": {"process-limit"},
     # What `docker run --privileged` does, and more.
     "seccomp,capabilities,user_namespace,masked_paths": {
-        "disk-by-mknod",
-        "memory-devices",
-        "load-module",
-        "kexec",
-        "mount",
-        "devtmpfs-mount",
-        "core-pattern",
         "clock",
-        "kernel-log",
+        "core-pattern",
+        "devtmpfs-mount",
+        "disk-by-mknod",
         "host-file-by-handle",
+        "kernel-log",
+        "mount",
+        "reboot",
+        "swap",
     },
 }
 

@@ -166,7 +166,7 @@ async fn attack(api: &Api, base: &Uri, program: &'static [u8], spec: Spec, made:
     Ok(Report { attempts, changed, on_host: spec.is_here })
 }
 
-/// What one sandbox writes over a file of the template must be its own. Puts the file that it makes where both would see it.
+/// What one sandbox writes over the files of the template must be its own.
 async fn shared_template(attacker: &Sandbox, neighbour: &Sandbox, secret: &str) -> Result<Attempt> {
     let (mark, file) = ("/usr/lib/atoll-attack", "/etc/profile");
     attacker.shell("root", &format!("echo {secret} > {mark}; chmod 4755 {mark}; echo '# {secret}' >> {file}")).await?;
@@ -251,7 +251,12 @@ impl Sandbox {
             let target = format!("/files?username=root&path={}", utf8_percent_encode(&path, NON_ALPHANUMERIC));
             let (_, answer) = self.request(ENVD_PORT, Method::GET, &target, Bytes::new()).await?;
             if String::from_utf8_lossy(&answer).contains(secret) {
-                return Ok(Attempt::outside("files", "link-through-the-api", Outcome::Breached, &format!("the canary's secret, by {path}")));
+                return Ok(Attempt::outside(
+                    "files",
+                    "link-through-the-api",
+                    Outcome::Breached,
+                    &format!("the canary's secret, by {path}"),
+                ));
             }
         }
         Ok(Attempt::outside("files", "link-through-the-api", Outcome::Held, "a link leads to what is in the sandbox"))

@@ -62,9 +62,10 @@ pub const ATTEMPTS: &[Attempt] = &[
     host("processes", "host-process-root", processes::root),
     host("processes", "host-process-namespaces", processes::namespaces),
     alone("processes", "root-of-the-host", processes::identity),
-    alone("processes", "process-limit", processes::limit),
     alone("processes", "real-time-priority", processes::priority),
     alone("processes", "oom-immunity", processes::oom),
+    // Alone in its group: meanwhile nobody else gets a process.
+    alone("limits", "process-limit", processes::limit),
     host("files", "host-file-by-path", files::by_path),
     host("files", "host-file-by-handle", files::by_handle),
     host("files", "host-file-by-descriptor", files::by_descriptor),

@@ -19,7 +19,7 @@ use std::{
 use anyhow::{Context as _, Result};
 use atoll_sys::{
     netlink::Netlink,
-    raw::{Argument, PAGE, call},
+    raw::{Argument, ROOM, call},
 };
 use rustix::net::{AddressFamily, SocketType, bind, socket, sockopt};
 use serde::Serialize;
@@ -95,7 +95,8 @@ fn talk(address: Ipv4Addr, secret: String) -> Result<(Ipv4Addr, String)> {
 
 fn mac_of(address: Ipv4Addr) -> Option<String> {
     let table = fs::read_to_string("/proc/net/arp").ok()?;
-    let fields: Vec<&str> = table.lines().map(str::split_whitespace).map(Iterator::collect::<Vec<_>>).find(|f| f[0] == address.to_string())?;
+    let fields: Vec<&str> =
+        table.lines().map(str::split_whitespace).map(Iterator::collect::<Vec<_>>).find(|f| f[0] == address.to_string())?;
     (fields.get(3) != Some(&"00:00:00:00:00:00")).then(|| format!("{} on {}", fields[3], fields[5]))
 }
 
@@ -113,7 +114,8 @@ impl State {
             settings.insert(name.to_owned(), value.trim().to_owned());
         }
         for device in ["null", "zero", "full", "random", "urandom", "tty"] {
-            let seen = rustix::fs::stat(Path::new("/dev").join(device)).map(|s| format!("mode {:o}, owner {}:{}", s.st_mode, s.st_uid, s.st_gid));
+            let seen =
+                rustix::fs::stat(Path::new("/dev").join(device)).map(|s| format!("mode {:o}, owner {}:{}", s.st_mode, s.st_uid, s.st_gid));
             settings.insert(format!("/dev/{device}"), seen.unwrap_or_default());
         }
         Self { settings, clock: (SystemTime::now(), Instant::now()) }
@@ -146,7 +148,12 @@ impl Canaries {
         let dir = env::temp_dir().join(format!("atoll-attack-{}", spec.nonce));
         fs::create_dir(&dir).and_then(|()| fs::set_permissions(&dir, fs::Permissions::from_mode(0o755))).context("making a directory")?;
         let me = env::current_exe().context("finding this program")?;
-        let idle = Command::new(me).args(["idle", &spec.secret]).stdin(Stdio::piped()).stdout(Stdio::null()).spawn().context("starting a process")?;
+        let idle = Command::new(me)
+            .args(["idle", &spec.secret])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::null())
+            .spawn()
+            .context("starting a process")?;
         let file = dir.join("secret");
         let (socket, abstract_socket) = (dir.join("socket"), format!("atoll-attack-{}", spec.nonce));
         let mut host = Host {
@@ -221,7 +228,8 @@ impl Drop for Canaries {
             let _ = call(libc::SYS_mq_unlink, [Argument::Bytes(name)]);
         }
         if let Some(segment) = self.host.segment {
-            let _ = call(libc::SYS_shmctl, [Argument::Number(segment.into()), Argument::Number(libc::IPC_RMID.into()), Argument::Number(0)]);
+            let _ =
+                call(libc::SYS_shmctl, [Argument::Number(segment.into()), Argument::Number(libc::IPC_RMID.into()), Argument::Number(0)]);
         }
     }
 }
@@ -296,10 +304,10 @@ fn disks() -> Vec<Disk> {
 
 fn handle(path: &Path) -> Option<Handle> {
     let path = c_string(path.to_str()?);
-    let (mut handle, mut mount) = ([0; PAGE], [0; PAGE]);
+    let (mut handle, mut mount) = ([0; ROOM], [0; ROOM]);
     handle[..4].copy_from_slice(&128u32.to_ne_bytes());
     let here = Argument::Number(libc::AT_FDCWD.into());
-    let arguments = [here, Argument::Bytes(&path), Argument::Page(&mut handle), Argument::Page(&mut mount), Argument::Number(0)];
+    let arguments = [here, Argument::Bytes(&path), Argument::Room(&mut handle), Argument::Room(&mut mount), Argument::Number(0)];
     call(libc::SYS_name_to_handle_at, arguments).ok()?;
     let length = u32::from_ne_bytes(handle[..4].try_into().ok()?) as usize;
     Some(Handle(handle[..8 + length].to_vec()))
@@ -323,7 +331,7 @@ fn key(secret: &str) -> Option<i64> {
 }
 
 fn segment() -> Option<i32> {
-    let arguments = [libc::IPC_PRIVATE.into(), PAGE as i64, i64::from(libc::IPC_CREAT | 0o666)].map(Argument::Number);
+    let arguments = [libc::IPC_PRIVATE.into(), ROOM as i64, i64::from(libc::IPC_CREAT | 0o666)].map(Argument::Number);
     call(libc::SYS_shmget, arguments).ok()?.try_into().ok()
 }
 
@@ -335,7 +343,8 @@ fn queue(nonce: &str, secret: &str) -> Option<(String, Vec<u8>)> {
     let open = [Argument::Bytes(&text), Argument::Number(flags), Argument::Number(0o666), Argument::Number(0)];
     let queue = call(libc::SYS_mq_open, open).ok()?;
     let length = secret.len() as i64;
-    let send = [Argument::Number(queue), Argument::Bytes(secret.as_bytes()), Argument::Number(length), Argument::Number(0), Argument::Number(0)];
+    let send =
+        [Argument::Number(queue), Argument::Bytes(secret.as_bytes()), Argument::Number(length), Argument::Number(0), Argument::Number(0)];
     call(libc::SYS_mq_timedsend, send).ok()?;
     // The file creation mask was applied to the mode.
     let _ = rustix::fs::chmod(format!("/dev/mqueue/{name}"), 0o666.into());

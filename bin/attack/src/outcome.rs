@@ -72,7 +72,10 @@ mod tests {
     #[test]
     fn one_open_way_is_a_breach() {
         let refused = || Outcome::of("a", Err::<(), _>(io::Error::from_raw_os_error(libc::EPERM)));
-        assert_eq!(Outcome::any([refused(), refused()]), Held("a: Operation not permitted (os error 1); a: Operation not permitted (os error 1)".into()));
+        assert_eq!(
+            Outcome::any([refused(), refused()]),
+            Held("a: Operation not permitted (os error 1); a: Operation not permitted (os error 1)".into())
+        );
         assert_eq!(Outcome::any([refused(), Outcome::of("b", Ok(()))]), Breached("b: done".into()));
         assert!(matches!(Outcome::any([]), Outcome::NotApplicable(_)));
     }

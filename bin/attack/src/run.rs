@@ -4,6 +4,7 @@ use std::{
     env,
     io::{Read as _, Write as _},
     os::unix::process::ExitStatusExt as _,
+    panic::resume_unwind,
     process::{Command, Stdio},
     sync::mpsc,
     thread,
@@ -33,15 +34,22 @@ struct Line {
     outcome: Outcome,
 }
 
-/// Makes all attempts.
+/// Makes all attempts, those of a group at the same time.
 pub fn all(spec: &str) -> Result<()> {
     let nonce = Spec::read(spec)?.nonce;
-    for Attempt { name, group, .. } in ATTEMPTS {
-        let outcome = in_process(name, spec)?;
-        let line = Line { name, group, label: label(&nonce, name), outcome };
+    let make = |Attempt { name, group, .. }: &Attempt| -> Result<Line> {
+        Ok(Line { name, group, label: label(&nonce, name), outcome: in_process(name, spec)? })
+    };
+    for group in ATTEMPTS.chunk_by(|a, b| a.group == b.group) {
+        let lines: Vec<Result<Line>> = thread::scope(|scope| {
+            let made: Vec<_> = group.iter().map(|attempt| scope.spawn(|| make(attempt))).collect();
+            made.into_iter().map(|thread| thread.join().unwrap_or_else(|panicked| resume_unwind(panicked))).collect()
+        });
         let mut out = std::io::stdout().lock();
-        serde_json::to_writer(&mut out, &line)?;
-        writeln!(out)?;
+        for line in lines {
+            serde_json::to_writer(&mut out, &line?)?;
+            writeln!(out)?;
+        }
     }
     Ok(())
 }

@@ -9,12 +9,12 @@ pub enum Argument<'a> {
     Number(i64),
     /// The address of bytes that the kernel reads.
     Bytes(&'a [u8]),
-    /// The address of a page that the kernel may fill.
-    Page(&'a mut [u8; PAGE]),
+    /// The address of room that the kernel may fill.
+    Room(&'a mut [u8; ROOM]),
 }
 
-/// Size of [`Argument::Page`]; none of the [`CALLS`] fills more.
-pub const PAGE: usize = 4096;
+/// Size of [`Argument::Room`]; none of the [`CALLS`] fills more: the longest is a message of a queue.
+pub const ROOM: usize = 8192;
 
 /// The calls that may be made: none of them changes the memory of this process other than through its arguments.
 const CALLS: &[i64] = &[
@@ -79,11 +79,11 @@ pub fn call<const N: usize>(number: i64, arguments: [Argument<'_>; N]) -> io::Re
         *word = match argument {
             Argument::Number(number) => number,
             Argument::Bytes(bytes) => bytes.as_ptr() as i64,
-            Argument::Page(page) => page.as_mut_ptr() as i64,
+            Argument::Room(page) => page.as_mut_ptr() as i64,
         };
     }
     let [a, b, c, d, e, f] = words;
-    // SAFETY: the calls on the list write to memory only where an argument points, and at most a page: what is lent as writable is one,
+    // SAFETY: the calls on the list write to memory only where an argument points, and at most [`ROOM`]: what is lent as writable is that long,
     // and lives until the call returns. A number that is used as an address is the caller's lie, which the kernel finds out when nothing
     // is mapped there; no caller in this project passes one that could be.
     let result = unsafe { libc::syscall(number, a, b, c, d, e, f) };

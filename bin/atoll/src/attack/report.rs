@@ -100,7 +100,11 @@ impl Report {
         }
         let [held, breached, unclear, skipped] =
             [Outcome::Held, Outcome::Breached, Outcome::Inconclusive, Outcome::NotApplicable].map(|outcome| self.count(outcome));
-        text + &format!("{} attempts, {} tries: {held} held, {breached} breached, {unclear} unclear, {skipped} skipped\n", names.len(), self.attempts.len())
+        text + &format!(
+            "{} attempts, {} tries: {held} held, {breached} breached, {unclear} unclear, {skipped} skipped\n",
+            names.len(),
+            self.attempts.len()
+        )
     }
 }
 

@@ -2,11 +2,14 @@
 
 use std::{
     io::{self, Read as _},
-    os::{linux::net::SocketAddrExt as _, unix::net::{SocketAddr, UnixStream}},
+    os::{
+        linux::net::SocketAddrExt as _,
+        unix::net::{SocketAddr, UnixStream},
+    },
     time::Duration,
 };
 
-use atoll_sys::raw::{Argument, PAGE, call};
+use atoll_sys::raw::{Argument, ROOM, call};
 
 use super::World;
 use crate::{host::c_string, outcome::Outcome, spec::Host};
@@ -15,8 +18,8 @@ const PATIENCE: Duration = Duration::from_secs(2);
 
 pub fn shared_memory(_: &World, host: &Host) -> Outcome {
     let Some(segment) = host.segment else { return Outcome::NotApplicable("the host has no System V shared memory".into()) };
-    let mut page = [0; PAGE];
-    let arguments = [Argument::Number(segment.into()), Argument::Number(libc::IPC_STAT.into()), Argument::Page(&mut page)];
+    let mut answer = [0; ROOM];
+    let arguments = [Argument::Number(segment.into()), Argument::Number(libc::IPC_STAT.into()), Argument::Room(&mut answer)];
     Outcome::of("shmctl", call(libc::SYS_shmctl, arguments))
 }
 
@@ -24,18 +27,14 @@ pub fn message_queue(world: &World, host: &Host) -> Outcome {
     let Some(queue) = &host.queue else { return Outcome::NotApplicable("the host has no message queues".into()) };
     let name = c_string(queue);
     let flags = i64::from(libc::O_RDONLY | libc::O_NONBLOCK);
-    let mut page = [0; 2 * PAGE];
-    let (message, _) = page.split_at_mut(PAGE);
-    let Ok(message) = <&mut [u8; PAGE]>::try_from(message) else { return Outcome::Inconclusive("a page is not a page".into()) };
-    // The kernel wants room for the longest message, 8 KiB, and writes as much as there is: the secret.
-    let read = call(libc::SYS_mq_open, [Argument::Bytes(&name), Argument::Number(flags), Argument::Number(0), Argument::Number(0)]).and_then(
-        |queue| {
-            let length = Argument::Number(2 * PAGE as i64);
-            let arguments = [Argument::Number(queue), Argument::Page(message), length, Argument::Number(0), Argument::Number(0)];
-            call(libc::SYS_mq_timedreceive, arguments)
-        },
-    );
-    Outcome::reading("mq_open", read.map(|_| page.to_vec()), &world.spec.secret)
+    let mut message = [0; ROOM];
+    let open = [Argument::Bytes(&name), Argument::Number(flags), Argument::Number(0), Argument::Number(0)];
+    let read = call(libc::SYS_mq_open, open).and_then(|queue| {
+        let length = Argument::Number(ROOM as i64);
+        let arguments = [Argument::Number(queue), Argument::Room(&mut message), length, Argument::Number(0), Argument::Number(0)];
+        call(libc::SYS_mq_timedreceive, arguments)
+    });
+    Outcome::reading("mq_open", read.map(|_| message.to_vec()), &world.spec.secret)
 }
 
 fn ask(mut stream: UnixStream) -> io::Result<Vec<u8>> {

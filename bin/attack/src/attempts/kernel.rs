@@ -2,7 +2,7 @@
 
 use std::{fs, io, str};
 
-use atoll_sys::raw::{Argument, PAGE, call, getpid_of_32_bits};
+use atoll_sys::raw::{Argument, ROOM, call, getpid_of_32_bits};
 use rustix::net::{AddressFamily, SocketType, socket};
 
 use super::World;
@@ -46,8 +46,8 @@ pub fn accounting(_: &World) -> Outcome {
 
 pub fn log(_: &World) -> Outcome {
     const READ_ALL: i64 = 3;
-    let mut page = [0; PAGE];
-    let read = call(libc::SYS_syslog, [Argument::Number(READ_ALL), Argument::Page(&mut page), Argument::Number(PAGE as i64)]);
+    let mut answer = [0; ROOM];
+    let read = call(libc::SYS_syslog, [Argument::Number(READ_ALL), Argument::Room(&mut answer), Argument::Number(ROOM as i64)]);
     Outcome::of("syslog", read)
 }
 
@@ -80,8 +80,13 @@ pub fn perf(_: &World) -> Outcome {
 
 pub fn keyring(_: &World) -> Outcome {
     const PROCESS_KEYRING: i64 = -2;
-    let key =
-        [Argument::Bytes(b"user\0"), Argument::Bytes(b"atoll\0"), Argument::Bytes(b"x"), Argument::Number(1), Argument::Number(PROCESS_KEYRING)];
+    let key = [
+        Argument::Bytes(b"user\0"),
+        Argument::Bytes(b"atoll\0"),
+        Argument::Bytes(b"x"),
+        Argument::Number(1),
+        Argument::Number(PROCESS_KEYRING),
+    ];
     Outcome::any([
         Outcome::of("add_key", call(libc::SYS_add_key, key)),
         Outcome::of("keyctl", numbers(libc::SYS_keyctl, [0, PROCESS_KEYRING, 1])),
@@ -91,15 +96,15 @@ pub fn keyring(_: &World) -> Outcome {
 pub fn host_key(world: &World, host: &Host) -> Outcome {
     const READ: i64 = 11;
     let Some(key) = host.key else { return Outcome::NotApplicable("the host has no kernel keys".into()) };
-    let mut page = [0; PAGE];
-    let arguments = [Argument::Number(READ), Argument::Number(key), Argument::Page(&mut page), Argument::Number(PAGE as i64)];
+    let mut answer = [0; ROOM];
+    let arguments = [Argument::Number(READ), Argument::Number(key), Argument::Room(&mut answer), Argument::Number(ROOM as i64)];
     let read = call(libc::SYS_keyctl, arguments);
-    Outcome::reading("keyctl", read.map(|_| page.to_vec()), &world.spec.secret)
+    Outcome::reading("keyctl", read.map(|_| answer.to_vec()), &world.spec.secret)
 }
 
 pub fn io_uring(_: &World) -> Outcome {
-    let mut parameters = [0; PAGE];
-    Outcome::of("io_uring_setup", call(libc::SYS_io_uring_setup, [Argument::Number(4), Argument::Page(&mut parameters)]))
+    let mut parameters = [0; ROOM];
+    Outcome::of("io_uring_setup", call(libc::SYS_io_uring_setup, [Argument::Number(4), Argument::Room(&mut parameters)]))
 }
 
 pub fn userfaultfd(_: &World) -> Outcome {
@@ -115,10 +120,7 @@ pub fn fanotify(_: &World) -> Outcome {
 #[cfg(target_arch = "x86_64")]
 pub fn io_ports(_: &World) -> Outcome {
     // The port that firmware writes its progress to, which does nothing; it is not written.
-    Outcome::any([
-        Outcome::of("iopl", numbers(libc::SYS_iopl, [3])),
-        Outcome::of("ioperm", numbers(libc::SYS_ioperm, [0x80, 1, 1])),
-    ])
+    Outcome::any([Outcome::of("iopl", numbers(libc::SYS_iopl, [3])), Outcome::of("ioperm", numbers(libc::SYS_ioperm, [0x80, 1, 1]))])
 }
 
 #[cfg(target_arch = "x86_64")]
@@ -144,7 +146,9 @@ pub fn rare_sockets(_: &World) -> Outcome {
     let families = [("vsock", libc::AF_VSOCK), ("alg", libc::AF_ALG), ("key", libc::AF_KEY), ("rds", libc::AF_RDS), ("can", libc::AF_CAN)];
     let kinds = [SocketType::STREAM, SocketType::SEQPACKET, SocketType::RAW];
     let tried = families.into_iter().flat_map(|(name, family)| {
-        kinds.map(|kind| Outcome::of(format!("a socket of {name}"), Ok(socket(AddressFamily::from_raw(family as u16), kind, None)).and_then(|s| Ok(s?))))
+        kinds.map(|kind| {
+            Outcome::of(format!("a socket of {name}"), Ok(socket(AddressFamily::from_raw(family as u16), kind, None)).and_then(|s| Ok(s?)))
+        })
     });
     Outcome::any(tried)
 }

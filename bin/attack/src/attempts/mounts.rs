@@ -33,7 +33,10 @@ pub fn proc(world: &World) -> Outcome {
 }
 
 pub fn devtmpfs(world: &World) -> Outcome {
-    Outcome::any(["devtmpfs", "debugfs", "tracefs", "securityfs", "bpf", "binfmt_misc"].map(|kind| Outcome::of(format!("mounting {kind}"), mount(world, kind, 0, ""))))
+    Outcome::any(
+        ["devtmpfs", "debugfs", "tracefs", "securityfs", "bpf", "binfmt_misc"]
+            .map(|kind| Outcome::of(format!("mounting {kind}"), mount(world, kind, 0, ""))),
+    )
 }
 
 pub fn remount(_: &World) -> Outcome {
@@ -53,7 +56,10 @@ pub fn remount(_: &World) -> Outcome {
 pub fn unmask(_: &World) -> Outcome {
     Outcome::any(["/proc/kcore", "/proc/sys", "/sys/firmware"].map(|path| {
         let at = c_string(path);
-        Outcome::of(format!("uncovering {path}"), call(libc::SYS_umount2, [Argument::Bytes(&at), Argument::Number(libc::MNT_DETACH.into())]))
+        Outcome::of(
+            format!("uncovering {path}"),
+            call(libc::SYS_umount2, [Argument::Bytes(&at), Argument::Number(libc::MNT_DETACH.into())]),
+        )
     }))
 }
 

@@ -14,7 +14,12 @@ const MOST: usize = 50_000;
 
 pub fn core_pattern(_: &World) -> Outcome {
     let path = "/proc/sys/kernel/core_pattern";
-    Outcome::of("writing what is there", fs::read(path).and_then(|value| fs::OpenOptions::new().write(true).open(path).and_then(|mut file| std::io::Write::write_all(&mut file, &value))))
+    Outcome::of(
+        "writing what is there",
+        fs::read(path).and_then(|value| {
+            fs::OpenOptions::new().write(true).open(path).and_then(|mut file| std::io::Write::write_all(&mut file, &value))
+        }),
+    )
 }
 
 pub fn proc_sys(_: &World) -> Outcome {

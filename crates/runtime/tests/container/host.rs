@@ -65,7 +65,8 @@ impl Host {
             fs::set_permissions(layer.join("bin").join(name), fs::Permissions::from_mode(mode)).unwrap();
         }
         let cgroup_parent = format!("atoll-test-{}", dir.file_name().unwrap().display());
-        let config = ContainerConfig { envd: guest.clone(), launch: guest, cgroup_parent: cgroup_parent.clone(), disabled: Disabled::default() };
+        let config =
+            ContainerConfig { envd: guest.clone(), launch: guest, cgroup_parent: cgroup_parent.clone(), disabled: Disabled::default() };
         let engine = Container::new(config).unwrap();
         Some(Self { engine, layer, dir, cgroup_parent, is_real: false, links: Mutex::default() })
     }
@@ -77,7 +78,12 @@ impl Host {
             return None;
         };
         let mut host = Self::start(test)?;
-        let config = ContainerConfig { envd: envd.into(), launch: guest(), cgroup_parent: host.cgroup_parent.clone(), disabled: Disabled::default() };
+        let config = ContainerConfig {
+            envd: envd.into(),
+            launch: guest(),
+            cgroup_parent: host.cgroup_parent.clone(),
+            disabled: Disabled::default(),
+        };
         host.engine = Container::new(config).unwrap();
         if let Some(root) = std::env::var_os("ATOLL_TEST_ROOT") {
             host.layer = root.into();
