@@ -77,7 +77,7 @@ pub fn arp(world: &World, neighbour: Ipv4Addr) -> Outcome {
         Ok(())
     });
     match poisoned {
-        Ok(()) => listen_for_secret(world),
+        Ok(()) => listen_for_secret(world, neighbour),
         Err(e) => told("claiming the neighbour's address", Err(e)),
     }
 }

@@ -132,11 +132,12 @@ pub fn metadata(_: &World) -> Outcome {
 }
 
 /// Whether what the host says to the neighbour can be heard here.
-pub fn listen_for_secret(world: &World) -> Outcome {
+pub fn listen_for_secret(world: &World, neighbour: Ipv4Addr) -> Outcome {
     let mut heard = false;
     let listened = packet::listener(Duration::from_millis(100)).and_then(|socket| {
         packet::listen(&socket, EARS, |frame| {
-            heard |= contains(frame, &world.spec.secret);
+            // The destination, after a hardware header of 14 bytes: other attempts may have got at the secret in their way.
+            heard |= frame.get(30..34) == Some(&neighbour.octets()) && contains(frame, &world.spec.secret);
             heard
         })
     });
@@ -147,8 +148,8 @@ pub fn listen_for_secret(world: &World) -> Outcome {
     }
 }
 
-pub fn sniff(world: &World, _: Ipv4Addr) -> Outcome {
-    listen_for_secret(world)
+pub fn sniff(world: &World, neighbour: Ipv4Addr) -> Outcome {
+    listen_for_secret(world, neighbour)
 }
 
 pub fn own_address(_: &World) -> Outcome {

@@ -37,9 +37,8 @@ const CAPABILITIES: CapabilitySet = CapabilitySet::CHOWN
     .union(CapabilitySet::AUDIT_WRITE)
     .union(CapabilitySet::SYS_PTRACE);
 
-/// The environment of the first process. It has number 1 there, and one socket.
-const ENVIRONMENT: [&std::ffi::CStr; 3] =
-    [c"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", c"LISTEN_PID=1", c"LISTEN_FDS=1"];
+/// The environment of the first process, less its number. It has one socket.
+const ENVIRONMENT: [&std::ffi::CStr; 2] = [c"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", c"LISTEN_FDS=1"];
 
 /// Open files that a process may have, if the daemon may give that many.
 const OPEN_FILES: u64 = 1 << 20;
@@ -97,7 +96,9 @@ pub(super) fn execute(program: BorrowedFd<'_>, arguments: &[String], listener: B
     let arguments = arguments.iter().map(|argument| CString::new(argument.as_str())).collect::<Result<Vec<_>, _>>()?;
     let list = |strings: &mut dyn Iterator<Item = *const libc::c_char>| strings.chain([ptr::null()]).collect::<Vec<_>>();
     let argv = list(&mut arguments.iter().map(|argument| argument.as_ptr()));
-    let envp = list(&mut ENVIRONMENT.iter().map(|variable| variable.as_ptr()));
+    // 1, unless it has no pid namespace of its own.
+    let number = CString::new(format!("LISTEN_PID={}", std::process::id()))?;
+    let envp = list(&mut ENVIRONMENT.into_iter().chain([number.as_c_str()]).map(|variable| variable.as_ptr()));
     // SAFETY: takes no memory, and nobody owns the number that the socket gets. Both lists end in a null pointer, their strings in a zero byte, and all live until the call returns,
     // which it does only if it failed.
     unsafe {
