@@ -140,7 +140,7 @@ Examples:
   atoll doctor
   atoll doctor --json | jq '.[] | select(.ok | not)'
   sudo atoll doctor --attack
-  sudo atoll doctor --attack --json | jq '.attempts[] | select(.outcome != \"held\")'")]
+  sudo atoll doctor --attack --json > report.json")]
     Doctor {
         /// As JSON
         #[arg(long)]
