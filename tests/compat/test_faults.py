@@ -16,7 +16,7 @@ KILL_EVERY = 20
 def traces(daemon):
     """What of sandboxes is on the host; idle networks and locks are the daemon's own."""
     listed = daemon.run("leaks", check=False).stdout.splitlines()
-    return [line for line in listed if line.startswith(("process", "mount", "directory")) or "/atoll-" in line and line.count("/i") > 0]
+    return [line for line in listed if line.startswith(("process", "mount", "loop", "directory")) or "/atoll-" in line and line.count("/i") > 0]
 
 
 def at_rest(daemon):

@@ -23,7 +23,7 @@ def test_the_check_sees_what_is_left(own_daemon):
     own_daemon.stop()
     left = own_daemon.run("leaks", "--json", check=False)
     assert left.returncode == 1
-    for kind in ("process", "link", "directory", "cgroup"):
+    for kind in ("process", "link", "loop", "directory", "cgroup"):
         assert f'"{kind}"' in left.stdout, f"a living sandbox shows no {kind}: {left.stdout}"
     assert sandbox.sandbox_id in left.stdout
     own_daemon.start()

@@ -173,7 +173,14 @@ fn engine(config: &Config, data: &DataDir) -> Result<(Arc<dyn Runtime>, Networks
         warn!("code in sandboxes can harm this host: danger.disable is {}; remove it from the settings", disabled.names());
     }
     let open = !disabled.spares(Protection::Firewall);
-    let container = Container::new(ContainerConfig { envd: guest.envd, launch: guest.launch, cgroup_parent, disabled });
+    let container = Container::new(ContainerConfig {
+        envd: guest.envd,
+        launch: guest.launch,
+        cgroup_parent,
+        disabled,
+        data_dir: data.path().to_owned(),
+        cache_dir: config.cache_dir.clone(),
+    });
     let slots = SlotsConfig {
         range: config.network.range.parse().context("network.range")?,
         ready: config.network.ready,

@@ -8,6 +8,7 @@ use std::{
 
 use anyhow::Result;
 use atoll_node::slots;
+use atoll_sys::loop_device;
 use serde::Serialize;
 
 use crate::instance;
@@ -15,7 +16,7 @@ use crate::instance;
 /// Something that is there.
 #[derive(Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 pub struct Trace {
-    /// process, cgroup, link, table, lock, mount or directory.
+    /// process, cgroup, link, table, lock, mount, loop or directory.
     pub kind: &'static str,
     /// Which.
     pub what: String,
@@ -39,6 +40,9 @@ pub fn find(data_dir: &Path) -> Result<Vec<Trace>> {
     for group in instance::cgroups(&instance) {
         found.extend(pids(&group).into_iter().map(process));
         found.insert(trace("cgroup", group));
+    }
+    for (device, file) in loop_device::showing_files_in(&data)? {
+        found.insert(Trace { kind: "loop", what: format!("{device} {}", file.display()) });
     }
     let ours = format!("{}/", sandboxes.display());
     found.extend(mounts("self").filter(|line| line.contains(&ours)).map(|what| Trace { kind: "mount", what }));

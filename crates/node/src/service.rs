@@ -58,7 +58,12 @@ impl NodeHandle {
     fn describe(&self) -> wire::DescribeResponse {
         let node = &self.0;
         let abilities = node.runtime.abilities();
-        let named = [(abilities.pause, "pause"), (abilities.snapshot, "snapshot"), (abilities.fork_memory, "fork_memory")];
+        let named = [
+            (abilities.pause, "pause"),
+            (abilities.snapshot, "snapshot"),
+            (abilities.fork_memory, "fork_memory"),
+            (abilities.disk_limit, "disk_limit"),
+        ];
         wire::DescribeResponse {
             node_id: node.config.id.clone(),
             version: env!("CARGO_PKG_VERSION").into(),

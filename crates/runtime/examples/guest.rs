@@ -3,7 +3,8 @@
 //! and prints what came of it.
 
 use std::{
-    fs, io,
+    fs,
+    io::{self, Write as _},
     os::unix::fs::MetadataExt,
     process::{Command, ExitCode, Output},
     time::Duration,
@@ -37,6 +38,10 @@ fn attempt(words: &[&str]) -> io::Result<String> {
         ["read", path] => fs::read_to_string(path),
         ["list", path] => Ok(fs::read_dir(path)?.flatten().map(|e| e.file_name().display().to_string()).collect::<Vec<_>>().join("\n")),
         ["write", path, text] => fs::write(path, text).map(|()| "written".to_owned()),
+        ["remove", path] => {
+            let remove = if fs::metadata(path)?.is_dir() { fs::remove_dir_all::<&str> } else { fs::remove_file };
+            remove(path).map(|()| "removed".to_owned())
+        }
         ["rename", from, to] => fs::rename(from, to).map(|()| "renamed".to_owned()),
         ["owner", path] => fs::metadata(path).map(|m| format!("{}:{}", m.uid(), m.gid())),
         ["own", path, uid] => std::os::unix::fs::chown(path, uid.parse().ok(), None).map(|()| "owned".to_owned()),
@@ -60,9 +65,37 @@ fn attempt(words: &[&str]) -> io::Result<String> {
         ["wait"] => loop {
             std::thread::sleep(Duration::from_secs(3600));
         },
+        ["fill", path] => fill(path),
+        ["flood", directory] => flood(directory),
         ["eat", mebibytes] => eat(mebibytes.parse().map_err(io::Error::other)?),
         other => Err(io::Error::other(format!("unknown words {other:?}"))),
     }
+}
+
+/// Writes until there is no room; says how many MiB there was room for.
+fn fill(path: &str) -> io::Result<String> {
+    let mut file = fs::File::create(path)?;
+    let (chunk, mut written) = (vec![1u8; 64 << 10], 0);
+    loop {
+        match file.write(&chunk) {
+            Ok(length) => written += length,
+            Err(error) if error.kind() == io::ErrorKind::StorageFull => return Ok((written >> 20).to_string()),
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+/// Makes files until no more can be made; says how many.
+fn flood(directory: &str) -> io::Result<String> {
+    fs::create_dir(directory)?;
+    for number in 0u64.. {
+        match fs::File::create_new(format!("{directory}/{number}")) {
+            Ok(_) => {}
+            Err(error) if error.kind() == io::ErrorKind::StorageFull => return Ok(number.to_string()),
+            Err(error) => return Err(error),
+        }
+    }
+    unreachable!("no file system has so many")
 }
 
 fn eat(mebibytes: usize) -> io::Result<String> {

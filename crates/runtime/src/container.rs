@@ -2,19 +2,18 @@
 //!
 //! A machine is the first process of a pid namespace, which is `envd`, and a cgroup named after the sandbox. When the first process
 //! ends, the kernel ends the others before anybody can see the end, so waiting for it is waiting for all. The machine's directory
-//! holds `upper` and `work`, the writable layer with the owners seen inside, and `envd.log`.
+//! holds `envd.log` and the image of its [`disk`], or, where the host has none of these, `upper` and `work`: the writable layer with
+//! the owners seen inside.
 
+mod disk;
 mod probe;
 
 use std::{
     collections::BTreeMap,
-    fs::{self, OpenOptions, Permissions},
+    fs::OpenOptions,
     io,
     net::{IpAddr, Ipv4Addr, SocketAddr},
-    os::{
-        fd::AsFd,
-        unix::fs::{OpenOptionsExt, PermissionsExt},
-    },
+    os::{fd::AsFd, unix::fs::OpenOptionsExt},
     path::PathBuf,
     sync::Arc,
     time::Duration,
@@ -32,6 +31,7 @@ use tokio::{
     time::{sleep, timeout},
 };
 
+use self::disk::{DiskError, Disks};
 pub use self::probe::{Capability, probe};
 use crate::{Abilities, BootError, BootPlan, Boxed, Exit, Gone, Machine, MachineState, Network, Runtime, Usage};
 
@@ -54,6 +54,10 @@ pub struct ContainerConfig {
     pub cgroup_parent: String,
     /// What shall not protect the host from the machines.
     pub disabled: Disabled,
+    /// A directory on the file system that holds the directories of machines.
+    pub data_dir: PathBuf,
+    /// What is made once for all disks goes into `disks` here.
+    pub cache_dir: PathBuf,
 }
 
 /// The engine.
@@ -64,17 +68,27 @@ pub struct Container(Arc<Parts>);
 struct Parts {
     config: ContainerConfig,
     hierarchies: Hierarchies,
+    disks: Option<Disks>,
 }
 
 impl Container {
-    /// Looks at the host's cgroups; what is missing there is not limited, and said once in the log.
+    /// Looks at the host's cgroups and disks; what is missing there is not limited, and said once in the log. Blocks for some
+    /// milliseconds.
     pub fn new(config: ContainerConfig) -> io::Result<Self> {
         let hierarchies = Hierarchies::detect()?;
         let missing = hierarchies.missing();
         if !missing.is_empty() {
             tracing::warn!(controllers = missing.join(","), "this host lacks cgroup controllers: sandboxes are not limited in these");
         }
-        Ok(Self(Arc::new(Parts { config, hierarchies })))
+        let disks = Disks::new(&config.data_dir, &config.cache_dir.join("disks"));
+        if let Err(DiskError { step, source }) = &disks {
+            tracing::warn!(
+                error = format!("{step}: {source}"),
+                "this host cannot make disks for sandboxes: what they write lies in {}, and only its size limits it",
+                config.data_dir.display()
+            );
+        }
+        Ok(Self(Arc::new(Parts { config, hierarchies, disks: disks.ok() })))
     }
 }
 
@@ -103,10 +117,10 @@ impl Parts {
             move |source| BootError::Step { step, source }
         };
         let mut watch = Stopwatch::start();
-        let upper = dir.join("upper");
-        // Its mode is that of `/` inside, whatever the daemon's mask.
-        let made = fs::create_dir(&upper).and_then(|()| fs::set_permissions(&upper, Permissions::from_mode(0o755)));
-        made.and_then(|()| fs::create_dir(dir.join("work"))).map_err(step("making the writable layer"))?;
+        let disk = match &self.disks {
+            Some(disks) => Some(disks.take(resources.disk_mib, &dir)?),
+            None => disk::layout(&dir).map(|()| None).map_err(step("making the writable layer"))?,
+        };
         let log = OpenOptions::new().create(true).append(true).mode(0o600).open(dir.join("envd.log")).map_err(step("opening the log"))?;
         let files_us = watch.lap();
 
@@ -133,7 +147,8 @@ impl Parts {
             arguments,
             disabled: self.config.disabled.clone(),
         };
-        let process = launch::spawn(&self.config.launch, &plan, user_ns.as_fd(), net_ns.as_fd(), log)
+        let place = launch::Place { users: user_ns.as_fd(), network: net_ns.as_fd(), disk: disk.as_ref().map(AsFd::as_fd) };
+        let process = launch::spawn(&self.config.launch, &plan, place, log)
             .map_err(|launch::Failure { step, source }| BootError::Step { step, source })?;
         tracing::debug!(target: "atoll_steps", files_us, cgroup_us, launch_us = watch.lap(), "machine");
         let state = MachineState {
@@ -162,14 +177,20 @@ impl Runtime for Container {
     }
 
     fn abilities(&self) -> Abilities {
-        Abilities::default()
+        Abilities { disk_limit: self.0.disks.is_some(), ..Abilities::default() }
     }
 
     fn boot(&self, plan: BootPlan) -> Boxed<'_, Result<Box<dyn Machine>, BootError>> {
         let parts = self.0.clone();
         Box::pin(async move {
+            let size = plan.resources.disk_mib;
             // If this future is dropped, the result is, and takes the machine with it.
-            let Started { left, state } = run_blocking(move || parts.start(plan)).await?;
+            let started = run_blocking({
+                let parts = parts.clone();
+                move || parts.start(plan)
+            });
+            let Started { left, state } = started.await?;
+            drop(spawn_blocking(move || parts.disks.as_ref().map(|disks| disks.restock(size))));
             let machine = Running::watch(left, state).map_err(|source| BootError::Step { step: "watching the machine".into(), source })?;
             Ok(Box::new(machine) as Box<dyn Machine>)
         })

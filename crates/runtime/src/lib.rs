@@ -76,6 +76,8 @@ pub struct Abilities {
     pub snapshot: bool,
     /// A fork keeps the memory, not only the files.
     pub fork_memory: bool,
+    /// What a machine writes is limited to [`Resources::disk_mib`](atoll_types::Resources).
+    pub disk_limit: bool,
 }
 
 /// How a machine ended.

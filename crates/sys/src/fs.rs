@@ -2,13 +2,14 @@
 
 use std::{
     ffi::{CStr, CString},
+    fs::File,
     io,
-    os::fd::OwnedFd,
+    os::fd::{AsRawFd, OwnedFd},
     path::Path,
 };
 
 use rustix::{
-    fs::{AtFlags, CWD, Dir, FileType, Mode, OFlags, fstat, openat, statat, unlinkat},
+    fs::{AtFlags, CWD, Dir, FileType, Mode, OFlags, SeekFrom, fstat, openat, statat, unlinkat},
     io::Errno,
 };
 
@@ -19,6 +20,41 @@ pub const NONBLOCK: i32 = libc::O_NONBLOCK;
 pub fn magic(path: &Path) -> io::Result<u32> {
     // The kernel's numbers have 32 bits; the field that carries them is wider, and signed, on some machines.
     Ok(rustix::fs::statfs(path)?.f_type as u32)
+}
+
+/// A new file in the file system of `dir` that has no name and is gone when it is closed, unless [`name`] names it.
+pub fn nameless(dir: &Path) -> io::Result<File> {
+    Ok(rustix::fs::open(dir, OFlags::TMPFILE | OFlags::RDWR | OFlags::CLOEXEC, Mode::RUSR | Mode::WUSR)?.into())
+}
+
+/// Gives a file from [`nameless`] its name.
+pub fn name(file: &File, path: &Path) -> io::Result<()> {
+    let open = format!("/proc/self/fd/{}", file.as_raw_fd());
+    Ok(rustix::fs::linkat(CWD, open, CWD, path, AtFlags::SYMLINK_FOLLOW)?)
+}
+
+/// Makes `to`, an empty file, equal to `from`. What is a hole in `from` stays one, and where the file system can, both share the rest.
+pub fn copy_sparse(from: &File, to: &File) -> io::Result<()> {
+    let length = from.metadata()?.len();
+    to.set_len(length)?;
+    let mut at = 0;
+    while at < length {
+        let data = match rustix::fs::seek(from, SeekFrom::Data(at)) {
+            // Only holes follow.
+            Err(Errno::NXIO) => return Ok(()),
+            found => found?,
+        };
+        let end = rustix::fs::seek(from, SeekFrom::Hole(data))?;
+        at = data;
+        let mut target = data;
+        while at < end {
+            let left = usize::try_from(end - at).unwrap_or(usize::MAX);
+            if rustix::fs::copy_file_range(from, Some(&mut at), to, Some(&mut target), left)? == 0 {
+                return Err(io::ErrorKind::UnexpectedEof.into());
+            }
+        }
+    }
+    Ok(())
 }
 
 /// Removes a directory with everything in it. Symlinks are removed, never followed, not even when they replace a directory meanwhile.
@@ -111,8 +147,8 @@ fn gone(removed: rustix::io::Result<()>) -> rustix::io::Result<()> {
 #[cfg(test)]
 mod tests {
     use std::{
-        fs::{self, File},
-        os::{fd::AsRawFd, unix::fs::symlink},
+        fs,
+        os::unix::fs::{FileExt, MetadataExt, symlink},
         path::PathBuf,
     };
 
@@ -156,6 +192,33 @@ mod tests {
         assert!(path.join("kept/file").exists());
         remove_tree(&path).unwrap();
         assert!(!path.exists());
+    }
+
+    #[test]
+    fn a_sparse_copy_is_equal_and_sparse() {
+        let path = scratch("sparse");
+        let (from, to) = (nameless(&path).unwrap(), nameless(&path).unwrap());
+        from.set_len(64 << 20).unwrap();
+        for (at, byte) in [(0, 1), (20 << 20, 2), (40 << 20, 3)] {
+            from.write_all_at(&[byte; 5000], at).unwrap();
+        }
+        copy_sparse(&from, &to).unwrap();
+        let read = |file: &File, at| {
+            let mut bytes = [9; 5001];
+            file.read_exact_at(&mut bytes, at).unwrap();
+            bytes
+        };
+        for at in [0, 10 << 20, 20 << 20, 40 << 20, (64 << 20) - 5001] {
+            assert_eq!(read(&from, at), read(&to, at), "at {at}");
+        }
+        let found = to.metadata().unwrap();
+        assert_eq!(found.len(), 64 << 20);
+        assert!(found.blocks() * 512 < 1 << 20, "{} blocks", found.blocks());
+
+        assert!(fs::read_dir(&path).unwrap().next().is_none());
+        name(&to, &path.join("named")).unwrap();
+        assert_eq!(fs::metadata(path.join("named")).unwrap().ino(), found.ino());
+        remove_tree(&path).unwrap();
     }
 
     #[test]

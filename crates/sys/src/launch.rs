@@ -55,7 +55,7 @@ const BACKLOG: i32 = 1024;
 pub struct Plan {
     /// Host name inside.
     pub hostname: String,
-    /// The machine's directory; `upper` and `work` in it, owned by root, are the writable layer.
+    /// The machine's directory.
     pub dir: PathBuf,
     /// Read-only layers, lowest first.
     pub layers: Vec<PathBuf>,
@@ -84,6 +84,7 @@ struct Order<P> {
     version: u32,
     user_ns: PathBuf,
     net_ns: PathBuf,
+    disk: Option<PathBuf>,
     plan: P,
 }
 
@@ -119,13 +120,24 @@ enum Report {
     Failed { step: String, errno: Option<i32>, message: String },
 }
 
-/// Starts `plan` in these namespaces by means of the program at `launch`; what the first process prints goes to `log`. Blocks until it
-/// runs.
-pub fn spawn(launch: &Path, plan: &Plan, users: BorrowedFd<'_>, network: BorrowedFd<'_>, log: File) -> Result<Process, Failure> {
+/// What a machine lives in that was made before it.
+#[derive(Debug, Clone, Copy)]
+pub struct Place<'a> {
+    /// Its user namespace.
+    pub users: BorrowedFd<'a>,
+    /// Its network namespace.
+    pub network: BorrowedFd<'a>,
+    /// A detached mount with the writable layer; without it that is in the machine's directory. `upper` and `work`, owned by root,
+    /// are in either.
+    pub disk: Option<BorrowedFd<'a>>,
+}
+
+/// Starts `plan` in this place by means of the program at `launch`; what the first process prints goes to `log`. Blocks until it runs.
+pub fn spawn(launch: &Path, plan: &Plan, place: Place<'_>, log: File) -> Result<Process, Failure> {
     let begun = Instant::now();
     // `launch` finds our descriptors through our pid: nothing is inherited, so nothing can leak into another child.
     let ours = |fd: BorrowedFd<'_>| PathBuf::from(format!("/proc/{}/fd/{}", std::process::id(), fd.as_raw_fd()));
-    let order = Order { version: VERSION, user_ns: ours(users), net_ns: ours(network), plan };
+    let order = Order { version: VERSION, user_ns: ours(place.users), net_ns: ours(place.network), disk: place.disk.map(ours), plan };
     let mut input = File::from(rustix::fs::memfd_create("atoll-plan", MemfdFlags::CLOEXEC).during("writing the launch plan")?);
     serde_json::to_writer(&mut input, &order).map_err(io::Error::from).during("writing the launch plan")?;
     io::Seek::rewind(&mut input).during("writing the launch plan")?;
@@ -229,14 +241,16 @@ fn send(mut reports: &File, report: &Report) {
 
 fn launch(reports: &File) -> Result<(), Failure> {
     let order: Order<Plan> = serde_json::from_reader(io::stdin().lock()).map_err(io::Error::from).during("reading the launch plan")?;
-    let Order { version, user_ns, net_ns, plan } = order;
+    let Order { version, user_ns, net_ns, disk, plan } = order;
     if version != VERSION {
         return Err(io::Error::other(format!("version {version}, expected {VERSION}"))).during("reading the launch plan");
     }
     let users = File::open(&user_ns).during("opening the user namespace")?;
     let network = File::open(&net_ns).during("opening the network namespace")?;
-    let program = rustix::fs::open(&plan.program, OFlags::PATH | OFlags::CLOEXEC, Mode::empty())
-        .during(format!("opening {}", plan.program.display()))?;
+    let open =
+        |path: &Path| rustix::fs::open(path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty()).during(format!("opening {}", path.display()));
+    let program = open(&plan.program)?;
+    let disk = disk.as_deref().map(open).transpose()?;
 
     for door in &plan.cgroups {
         fs::write(door, "0").during(format!("joining the cgroup {}", door.display()))?;
@@ -246,7 +260,7 @@ fn launch(reports: &File) -> Result<(), Failure> {
     let listener = TcpListener::bind((Ipv4Addr::UNSPECIFIED, plan.port)).during("listening for the program")?;
     rustix::net::listen(&listener, BACKLOG).during("listening for the program")?;
     if fork_into_new_namespaces(&plan.disabled).during("making namespaces")? {
-        become_first(&plan, users.as_fd(), program.as_fd(), listener.as_fd(), reports)?;
+        become_first(&plan, disk, users.as_fd(), program.as_fd(), listener.as_fd(), reports)?;
     }
     Ok(())
 }
@@ -267,6 +281,7 @@ fn fork_into_new_namespaces(disabled: &Disabled) -> io::Result<bool> {
 /// What the first process does until it is its program. Returns only if a step failed.
 fn become_first(
     plan: &Plan,
+    disk: Option<OwnedFd>,
     users: BorrowedFd<'_>,
     program: BorrowedFd<'_>,
     listener: BorrowedFd<'_>,
@@ -281,7 +296,7 @@ fn become_first(
     rustix::process::umask(Mode::from_raw_mode(0o022));
     privilege::set_limits().during("setting resource limits")?;
     rustix::system::sethostname(plan.hostname.as_bytes()).during("setting the host name")?;
-    root::build(plan, users)?;
+    root::build(plan, disk, users)?;
 
     let null = File::open("/dev/null").during("opening /dev/null")?;
     rustix::stdio::dup2_stdin(&null).during("opening /dev/null")?;

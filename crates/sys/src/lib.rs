@@ -6,6 +6,7 @@ pub mod fs;
 pub mod inotify;
 pub mod launch;
 pub mod listeners;
+pub mod loop_device;
 pub mod machine;
 pub mod memory;
 pub mod mount;

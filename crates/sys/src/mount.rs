@@ -11,7 +11,7 @@ use std::{
 
 use rustix::{
     fs::CWD,
-    mount::{MountFlags, MountPropagationFlags, MoveMountFlags, OpenTreeFlags, UnmountFlags},
+    mount::{FsMountFlags, FsOpenFlags, MountAttrFlags, MountFlags, MountPropagationFlags, MoveMountFlags, OpenTreeFlags, UnmountFlags},
 };
 
 /// What a mount allows; see mount(8).
@@ -20,6 +20,19 @@ pub use rustix::mount::MountFlags as Flags;
 /// A detached copy of the mount at `path`, without the mounts below it.
 pub fn clone_tree(path: &Path) -> io::Result<OwnedFd> {
     Ok(rustix::mount::open_tree(CWD, path, OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC)?)
+}
+
+/// A detached mount of the file system of type `kind` on the block device `source`, with `flags` that are options of the file system.
+/// Devices and set-user-id bits on it mean nothing.
+pub fn detached(kind: &str, source: &Path, flags: &[&str]) -> io::Result<OwnedFd> {
+    let context = rustix::mount::fsopen(kind, FsOpenFlags::FSOPEN_CLOEXEC)?;
+    rustix::mount::fsconfig_set_string(&context, "source", source)?;
+    for flag in flags {
+        rustix::mount::fsconfig_set_flag(&context, *flag)?;
+    }
+    rustix::mount::fsconfig_create(&context)?;
+    let attributes = MountAttrFlags::MOUNT_ATTR_NODEV | MountAttrFlags::MOUNT_ATTR_NOSUID;
+    Ok(rustix::mount::fsmount(&context, FsMountFlags::FSMOUNT_CLOEXEC, attributes)?)
 }
 
 /// Shows the files of a detached tree with the owners they have inside `users`: uid 0 on disk is root of that user namespace.

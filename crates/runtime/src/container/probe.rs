@@ -1,7 +1,7 @@
 //! What a host must have for containers, tried rather than guessed where that is possible.
 
 use std::{
-    fmt, fs,
+    env, fmt, fs,
     path::{Path, PathBuf},
 };
 
@@ -9,6 +9,8 @@ use atoll_sys::{
     cgroup::{Hierarchies, Mode},
     mount, namespace,
 };
+
+use super::disk::{DiskError, Disks};
 
 /// Something that containers need of a host.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -64,6 +66,20 @@ pub fn probe(data_dir: &Path) -> Vec<Capability> {
         look(true, tried.is_ok(), what, why, "Keep the data directory on ext4, xfs or btrfs.");
     }
 
+    if root {
+        let tried = disk(data_dir);
+        let reason = tried.as_ref().err().map(|DiskError { step, source }| format!(" ({step}: {source})")).unwrap_or_default();
+        let what = format!("disks for sandboxes in {}{reason}", data_dir.display());
+        let why = "what sandboxes write is not limited to what their templates say";
+        look(
+            false,
+            tried.is_ok(),
+            what,
+            why,
+            "modprobe -a loop ext4; apt-get install e2fsprogs; keep the data directory on ext4, xfs or btrfs",
+        );
+    }
+
     let filters = read("/proc/sys/kernel/seccomp/actions_avail").split(' ').any(|action| action.trim() == "errno");
     let why = "system calls that reach past a sandbox are refused";
     look(true, filters, "seccomp filters".into(), why, "Use a kernel with CONFIG_SECCOMP_FILTER=y.");
@@ -113,10 +129,18 @@ fn idmap(dir: &Path) -> std::io::Result<()> {
     mount::idmap(mount::clone_tree(dir)?, pair.user)
 }
 
+fn disk(dir: &Path) -> Result<(), DiskError> {
+    let blanks = env::temp_dir().join(format!("atoll-probe-{}-{:?}", std::process::id(), std::thread::current().id()));
+    let tried = Disks::new(dir, &blanks).map(drop);
+    // It was made a moment ago; that it cannot be removed would say nothing about disks.
+    let _ = fs::remove_dir_all(&blanks);
+    tried
+}
+
 fn in_path(program: &str) -> bool {
-    let path = std::env::var_os("PATH").unwrap_or_default();
+    let path = env::var_os("PATH").unwrap_or_default();
     let usual = ["/usr/sbin", "/sbin"].map(PathBuf::from);
-    std::env::split_paths(&path).chain(usual).any(|dir| dir.join(program).is_file())
+    env::split_paths(&path).chain(usual).any(|dir| dir.join(program).is_file())
 }
 
 /// Built in, or there to be loaded.
@@ -147,6 +171,6 @@ mod tests {
         let in_proc = probe(Path::new("/proc"));
         let found = in_proc.iter().find(|c| c.what.starts_with("id-mapped mounts in /proc (")).expect("the error is named");
         assert!(found.fatal && !found.there);
-        assert!(probe(&std::env::temp_dir()).iter().any(|c| c.what.starts_with("id-mapped") && c.there), "the test's own directory can");
+        assert!(probe(&env::temp_dir()).iter().any(|c| c.what.starts_with("id-mapped") && c.there), "the test's own directory can");
     }
 }

@@ -3,7 +3,7 @@
 use std::{
     fs, io,
     net::Ipv4Addr,
-    os::unix::fs::PermissionsExt,
+    os::unix::fs::{MetadataExt, PermissionsExt},
     path::{Path, PathBuf},
     process::Command,
     sync::{
@@ -20,7 +20,7 @@ use atoll_runtime::{
 };
 use atoll_sys::{
     cgroup::Hierarchies,
-    namespace,
+    loop_device, namespace,
     netlink::Netlink,
     pidfd::{Process, Signal},
     protection::Disabled,
@@ -65,10 +65,15 @@ impl Host {
             fs::set_permissions(layer.join("bin").join(name), fs::Permissions::from_mode(mode)).unwrap();
         }
         let cgroup_parent = format!("atoll-test-{}", dir.file_name().unwrap().display());
-        let config =
-            ContainerConfig { envd: guest.clone(), launch: guest, cgroup_parent: cgroup_parent.clone(), disabled: Disabled::default() };
-        let engine = Container::new(config).unwrap();
+        let engine = engine(guest.clone(), guest, &cgroup_parent, &dir, &dir);
         Some(Self { engine, layer, dir, cgroup_parent, is_real: false, links: Mutex::default() })
+    }
+
+    /// The same where there is no place for blank disks.
+    pub fn start_without_disks(test: &str) -> Option<Self> {
+        let mut host = Self::start(test)?;
+        host.engine = engine(guest(), guest(), &host.cgroup_parent, &host.dir, Path::new("/proc"));
+        Some(host)
     }
 
     /// The same with the `envd` that `ATOLL_TEST_ENVD` names, in the root file system that `ATOLL_TEST_ROOT` names, if it does.
@@ -78,13 +83,7 @@ impl Host {
             return None;
         };
         let mut host = Self::start(test)?;
-        let config = ContainerConfig {
-            envd: envd.into(),
-            launch: guest(),
-            cgroup_parent: host.cgroup_parent.clone(),
-            disabled: Disabled::default(),
-        };
-        host.engine = Container::new(config).unwrap();
+        host.engine = engine(envd.into(), guest(), &host.cgroup_parent, &host.dir, &host.dir);
         if let Some(root) = std::env::var_os("ATOLL_TEST_ROOT") {
             host.layer = root.into();
         }
@@ -156,8 +155,21 @@ impl Fixture for Host {
                 found.push(process.path().display().to_string());
             }
         }
+        // The image's name came later than the device, which knows it by its number.
+        if let Ok(image) = fs::metadata(dir.join("disk.img")) {
+            let name = format!("#{} (deleted)", image.ino());
+            let shown = loop_device::showing_files_in(&self.dir).unwrap();
+            found.extend(shown.into_iter().filter(|(_, file)| file.ends_with(&name)).map(|(device, _)| device));
+        }
         found
     }
+}
+
+/// The engine with its parts in these places.
+fn engine(envd: PathBuf, launch: PathBuf, cgroup_parent: &str, data_dir: &Path, cache_dir: &Path) -> Container {
+    let (data_dir, cache_dir) = (data_dir.to_owned(), cache_dir.to_owned());
+    let (cgroup_parent, disabled) = (cgroup_parent.to_owned(), Disabled::default());
+    Container::new(ContainerConfig { envd, launch, cgroup_parent, disabled, data_dir, cache_dir }).unwrap()
 }
 
 fn is_in_group(process: &Path, id: &str) -> bool {

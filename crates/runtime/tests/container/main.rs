@@ -91,9 +91,6 @@ async fn root_inside_is_nobody_outside() {
     assert_eq!(inside.run(&["owner", "/tmp/new"]).await, "0:0");
     assert_eq!(inside.run(&["owner", "/bin/guest"]).await, "0:0");
     assert_eq!(inside.run(&["own", "/etc/passwd", "1000"]).await, "owned");
-    let on_disk = |path: &str| fs::metadata(state.dir.join("upper").join(path)).unwrap().uid();
-    assert_eq!(on_disk("tmp/new"), 0);
-    assert_eq!(on_disk("etc/passwd"), 1000);
     assert_eq!(fs::metadata(inside.host.layer.join("etc/passwd")).unwrap().uid(), 0, "the layer is shared and must not change");
     inside.stop().await;
 }
@@ -167,6 +164,47 @@ async fn want_of_memory_ends_a_process_and_only_then_the_machine() {
     let exit = inside.machine.exited().await;
     assert_eq!((exit.code, exit.oom), (None, true));
     inside.stop().await;
+}
+
+#[tokio::test]
+async fn a_full_disk_is_full_for_its_machine_only() {
+    let Some(inside) = Inside::start("a_full_disk_is_full_for_its_machine_only").await else { return };
+    if !inside.host.engine.abilities().disk_limit {
+        eprintln!("SKIPPED a_full_disk_is_full_for_its_machine_only: this host cannot make disks");
+        return inside.stop().await;
+    }
+    let dir = inside.machine.state().dir;
+    let files: u32 = inside.run(&["flood", "/tmp/many"]).await.parse().unwrap();
+    assert!((4_000..=4_400).contains(&files), "room for {files} files in 64 MiB");
+    assert_eq!(inside.run(&["write", "/etc/passwd", "root:x:0:0::/:"]).await, "error: No space left on device (os error 28)");
+    assert_eq!(inside.run(&["remove", "/tmp/many"]).await, "removed");
+
+    let mebibytes: u32 = inside.run(&["fill", "/tmp/big"]).await.parse().unwrap();
+    assert!((62..=66).contains(&mebibytes), "room for {mebibytes} of 64 MiB");
+    assert_eq!(inside.run(&["write", "/dev/shm/x", "x"]).await, "written");
+    assert_eq!(inside.run(&["remove", "/tmp/big"]).await, "removed");
+    assert_eq!(inside.run(&["write", "/tmp/small", "x"]).await, "written");
+    let room = || fs::metadata(dir.join("disk.img")).unwrap().blocks() * 512;
+    let deadline = Instant::now() + DEADLINE;
+    while room() > 8 << 20 {
+        assert!(Instant::now() < deadline, "{} bytes of what was deleted are not free", room());
+        tokio::task::yield_now().await;
+    }
+
+    assert!(!inside.host.traces(&dir).is_empty());
+    inside.machine.stop(Duration::ZERO).await;
+    assert_eq!(inside.host.traces(&dir), [] as [String; 0]);
+}
+
+#[tokio::test]
+async fn without_disks_the_writable_layer_is_a_directory() {
+    let Some(host) = Host::start_without_disks("without_disks_the_writable_layer_is_a_directory") else { return };
+    assert!(!host.engine.abilities().disk_limit);
+    conformance::run(&host.engine, &host).await.unwrap();
+    let machine = host.engine.boot(host.plan()).await.unwrap();
+    let upper = machine.state().dir.join("upper");
+    assert_eq!(fs::metadata(upper.join("etc/resolv.conf")).unwrap().uid(), 0, "owners are those seen inside");
+    machine.stop(Duration::ZERO).await;
 }
 
 #[tokio::test]

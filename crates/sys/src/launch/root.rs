@@ -1,6 +1,6 @@
 //! The root file system of a container: an overlay of id-mapped layers, and the file systems that every program expects.
 //!
-//! Layers and the writable directory keep the owners that they have inside; the id-mapped mounts shift them by the sandbox's range.
+//! Layers and the writable layer keep the owners that they have inside; the id-mapped mounts shift them by the sandbox's range.
 //! The overlay is `volatile`: a `sync` inside costs nothing, because the writable directory does not outlive a crash of the host.
 //! It is `nodev`: devices in an image are dead files. `redirect_dir` lets directories of the layers be renamed.
 
@@ -30,7 +30,7 @@ const DEVICE_LINKS: [(&str, &str); 5] =
     [("ptmx", "pts/ptmx"), ("fd", "/proc/self/fd"), ("stdin", "fd/0"), ("stdout", "fd/1"), ("stderr", "fd/2")];
 
 /// What tells about, or reaches, the host rather than the sandbox.
-const HIDDEN: [&str; 28] = [
+const HIDDEN: [&str; 29] = [
     "/proc/acpi",
     "/proc/asound",
     "/proc/cmdline",
@@ -53,6 +53,7 @@ const HIDDEN: [&str; 28] = [
     "/proc/timer_list",
     "/proc/timer_stats",
     "/proc/vmallocinfo",
+    "/sys/devices/virtual/block",
     "/sys/devices/virtual/dmi",
     "/sys/devices/virtual/powercap",
     "/sys/firmware",
@@ -67,11 +68,11 @@ const READ_ONLY: [&str; 5] = ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys",
 const STRICT: Flags = Flags::NOSUID.union(Flags::NODEV).union(Flags::NOEXEC);
 
 /// Makes the planned root the root of this mount namespace. From here on this process creates files as root of the sandbox.
-pub(super) fn build(plan: &Plan, users: BorrowedFd<'_>) -> Result<(), Failure> {
+pub(super) fn build(plan: &Plan, disk: Option<OwnedFd>, users: BorrowedFd<'_>) -> Result<(), Failure> {
     mount::make_private().during("leaving the mounts of the host")?;
     let devices = DEVICES
         .map(|name| mount::clone_tree(&Path::new("/dev").join(name)).during(format!("opening /dev/{name}")).map(|device| (name, device)));
-    overlay(plan, users)?;
+    overlay(plan, disk, users)?;
     mount::pivot(Path::new("root")).during("entering the root file system")?;
 
     etc(plan)?;
@@ -88,16 +89,16 @@ pub(super) fn build(plan: &Plan, users: BorrowedFd<'_>) -> Result<(), Failure> {
 }
 
 /// Mounts the overlay at `root` in a scratch file system, which becomes the working directory.
-fn overlay(plan: &Plan, users: BorrowedFd<'_>) -> Result<(), Failure> {
-    let mapped = |path: &Path| {
-        let tree = mount::clone_tree(path).during(format!("opening {}", path.display()))?;
+fn overlay(plan: &Plan, disk: Option<OwnedFd>, users: BorrowedFd<'_>) -> Result<(), Failure> {
+    let open = |path: &Path| mount::clone_tree(path).during(format!("opening {}", path.display()));
+    let mapped = |path: &Path, tree: OwnedFd| {
         if plan.disabled.spares(Protection::UserNamespace) {
             mount::idmap(&tree, users).during(format!("mapping the owners of {}", path.display()))?;
         }
         Ok(tree)
     };
-    let writable = mapped(&plan.dir)?;
-    let layers = plan.layers.iter().map(|layer| mapped(layer)).collect::<Result<Vec<_>, Failure>>()?;
+    let writable = mapped(&plan.dir, disk.map_or_else(|| open(&plan.dir), Ok)?)?;
+    let layers = plan.layers.iter().map(|layer| mapped(layer, open(layer)?)).collect::<Result<Vec<_>, Failure>>()?;
 
     // Nobody looks into the machine's directory in this mount namespace any more, so it can carry the scratch file system.
     mount::mount("tmpfs", &plan.dir, Flags::empty(), "mode=0700").during("making room for mounts")?;
