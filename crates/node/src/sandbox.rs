@@ -4,5 +4,6 @@ pub(crate) mod actor;
 mod agent;
 pub(crate) mod boot;
 pub(crate) mod decide;
+mod hits;
 pub(crate) mod log;
 mod sample;

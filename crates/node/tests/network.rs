@@ -242,6 +242,35 @@ async fn a_slot_reaches_the_internet_and_nothing_else() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn one_slot_cannot_have_all_connections() {
+    const MOST: usize = 4096;
+    let Some(mark) = Mark::new('k', "one_slot_cannot_have_all_connections") else { return };
+    let outside = Outside::new(&mark);
+    let slots = start(mark.config()).await;
+    let (greedy, modest) = (slots.take(&Egress::default()).await.unwrap(), slots.take(&Egress::default()).await.unwrap());
+    let public = SocketAddrV4::new(outside.public, serve_in(&outside.net.net, SocketAddrV4::new(outside.public, 0)));
+    assert!(ask_from(&greedy, public).is_ok());
+
+    let target = SocketAddrV4::new(outside.public, 9);
+    let send_from = |port| UdpSocket::bind((Ipv4Addr::UNSPECIFIED, port)).and_then(|from| from.send_to(b"x", target));
+    let flood = || (10_000..).take(MOST + 500).try_for_each(|port| send_from(port).map(drop));
+    in_network(greedy.net_ns(), flood).unwrap().unwrap();
+    let remembered = fs::read_to_string("/proc/net/nf_conntrack").map(|table| {
+        let of_greedy = format!(" src={} ", greedy.address());
+        table.lines().filter(|line| line.contains(&of_greedy) && line.contains("dport=9 ")).count()
+    });
+    if let Ok(remembered) = remembered {
+        assert!(remembered <= MOST, "{remembered} connections are remembered");
+    }
+    assert!(ask_from(&greedy, public).is_err(), "it has as many as it may have");
+    assert!(ask_from(&modest, public).is_ok(), "that is nobody else's loss");
+
+    [greedy, modest].into_iter().for_each(Slot::release);
+    slots.shutdown().await.unwrap();
+    assert_eq!(mark.leftovers(), [""; 0]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_forged_sender_is_dropped() {
     let Some(mark) = Mark::new('b', "a_forged_sender_is_dropped") else { return };
     let outside = Outside::new(&mark);

@@ -139,7 +139,7 @@ impl Parts {
             dir: dir.clone(),
             layers: root.layers,
             etc: etc(&id, address, &dns),
-            shm_bytes: memory_bytes,
+            shm_bytes: memory_bytes / 2,
             cgroups: cgroup.doors(),
             show_cgroup: cgroup.is_v2(),
             port: ENVD_PORT,
@@ -327,8 +327,8 @@ impl Machine for Running {
 
     fn usage(&self) -> Usage {
         let usage = self.cgroup.as_ref().map(Cgroup::usage).unwrap_or_default();
-        let atoll_sys::cgroup::Usage { cpu_usec, memory_bytes, cache_bytes, pids, oom_kills } = usage;
-        Usage { cpu_usec, memory_bytes, cache_bytes, pids, oom_kills }
+        let atoll_sys::cgroup::Usage { cpu_usec, memory_bytes, cache_bytes, pids, oom_kills, pids_refused } = usage;
+        Usage { cpu_usec, memory_bytes, cache_bytes, pids, oom_kills, pids_refused }
     }
 
     fn exited(&mut self) -> Boxed<'_, Exit> {

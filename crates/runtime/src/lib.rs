@@ -129,6 +129,8 @@ pub struct Usage {
     pub pids: u64,
     /// Times the kernel ended a process for want of memory.
     pub oom_kills: u64,
+    /// Times it refused to make one because there were as many as allowed.
+    pub pids_refused: u64,
 }
 
 /// Why a machine did not start. Whatever the variant, nothing of it is left.

@@ -45,6 +45,8 @@ pub struct Usage {
     pub pids: u64,
     /// Times the kernel ended one for want of memory.
     pub oom_kills: u64,
+    /// Times it refused to make one because there were as many as allowed.
+    pub pids_refused: u64,
 }
 
 /// How the host's hierarchies are arranged.
@@ -203,13 +205,17 @@ impl Cgroup {
             usage.memory_bytes = number(dir, "memory.current");
             usage.cache_bytes = keyed(dir, "memory.stat", "file");
             usage.pids = number(dir, "pids.current");
+            usage.pids_refused = keyed(dir, "pids.events", "max");
             usage.oom_kills = keyed(dir, "memory.events", "oom_kill");
         }
         for (dir, controllers) in &self.v1 {
             for controller in controllers {
                 match controller.as_str() {
                     "cpuacct" => usage.cpu_usec = number(dir, "cpuacct.usage") / 1000,
-                    "pids" => usage.pids = number(dir, "pids.current"),
+                    "pids" => {
+                        usage.pids = number(dir, "pids.current");
+                        usage.pids_refused = keyed(dir, "pids.events", "max");
+                    }
                     "memory" => {
                         usage.memory_bytes = number(dir, "memory.usage_in_bytes");
                         usage.cache_bytes = keyed(dir, "memory.stat", "total_cache");

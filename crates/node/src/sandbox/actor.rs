@@ -4,7 +4,7 @@
 
 use std::{future, sync::Arc, time::Duration};
 
-use atoll_runtime::{Boxed, Exit};
+use atoll_runtime::{Boxed, Exit, Usage};
 use atoll_types::{EndReason, Ending, SandboxId, Timestamp};
 use atoll_wire::{
     connect::{Code, RpcError},
@@ -20,6 +20,7 @@ use super::{
     agent,
     boot::{BootFailure, Live, boot},
     decide::{Cause, Effect, Event, Phase, Refusal, State, decide},
+    hits::Hits,
     log::line,
     sample::Sampler,
 };
@@ -143,6 +144,7 @@ pub(crate) struct Actor {
     failure: Code,
     tick_at: Instant,
     sampler: Option<Sampler>,
+    hits: Option<Hits>,
     sample_at: Instant,
     metrics: Option<Boxed<'static, Option<Metrics>>>,
 }
@@ -178,6 +180,7 @@ impl Actor {
             failure: Code::FailedPrecondition,
             tick_at: now + TICK,
             sampler: None,
+            hits: None,
             sample_at: now + spread,
             metrics: None,
         };
@@ -244,8 +247,16 @@ impl Actor {
     fn sample(&mut self, metrics: Option<Metrics>) {
         self.metrics = None;
         if let (Some(sampler), Work::Running(live)) = (&mut self.sampler, &self.work) {
-            let now = self.node.clock.now();
-            self.node.board.sample(sampler.sample(&self.id, live.machine.usage(), metrics, std::time::Instant::now(), now));
+            let (now, usage) = (self.node.clock.now(), live.machine.usage());
+            let disk = metrics.as_ref().map(|metrics| (metrics.disk_used, metrics.disk_total));
+            self.node.board.sample(sampler.sample(&self.id, usage, metrics, std::time::Instant::now(), now));
+            self.tell_hits(usage, disk);
+        }
+    }
+
+    fn tell_hits(&mut self, usage: Usage, disk: Option<(u64, u64)>) {
+        for hit in self.hits.iter_mut().flat_map(|hits| hits.news(usage, disk)) {
+            self.node.board.log(line(&self.id, self.node.clock.now(), "warn", hit, &[]));
         }
     }
 
@@ -315,6 +326,9 @@ impl Actor {
             }
             Effect::TearDown => {
                 self.metrics = None;
+                if let Work::Running(live) = &self.work {
+                    self.tell_hits(live.machine.usage(), None);
+                }
                 self.work = match std::mem::replace(&mut self.work, Work::Nothing) {
                     Work::Running(live) => Work::TearingDown(Box::pin(live.tear_down(self.node.config.stop_grace))),
                     other => other,
@@ -326,6 +340,7 @@ impl Actor {
     fn publish(&mut self) {
         if let Work::Running(live) = &self.work {
             let (guest, usage) = (live.machine.guest(), live.machine.usage());
+            self.hits = Some(Hits::since(usage));
             self.sampler = Some(Sampler::new(live.record.resources, usage, std::time::Instant::now()));
             let route = Route { generation: self.state.generation, guest, ended: CancellationToken::new() };
             self.node.routes.publish(&self.id, route);

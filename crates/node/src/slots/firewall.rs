@@ -34,8 +34,15 @@ struct Wanted {
 
 impl Firewall {
     /// Replaces the table by one with these members. Blocks.
-    pub(super) fn install(policy: Policy, members: Members) -> Result<Self, NftError> {
-        nft::run(&policy.table(&members))?;
+    pub(super) fn install(mut policy: Policy, members: Members) -> Result<Self, NftError> {
+        if let Err(refused) = nft::run(&policy.table(&members)) {
+            policy.counts = false;
+            nft::run(&policy.table(&members))?;
+            warn!(
+                error = chain(&refused),
+                "this kernel does not count connections: one sandbox can use up what the host remembers of them"
+            );
+        }
         let passes = forward::open(&policy.instance).unwrap_or_else(|e| {
             warn!(error = chain(&e), "could not let sandboxes pass the host's own packet filter; they may not reach the internet");
             false

@@ -3,7 +3,7 @@
 //! The rules are few and constant: sandboxes are elements of two sets. Interfaces are matched by the prefix of their names, so a new
 //! one is denied everything until its element exists. Everything a sandbox sends is judged once, before routing and before any
 //! other table could rewrite its destination. What the kernel remembers of an earlier sandbox with the same address opens nothing to
-//! one that is offline: it only answers.
+//! one that is offline: it only answers. And what it remembers is for all sandboxes together, so each may have so many connections.
 
 use std::{collections::BTreeMap, fmt::Write as _, net::IpAddr};
 
@@ -19,6 +19,12 @@ const DENIED: &str = "0.0.0.0/8, 10.0.0.0/8, 100.64.0.0/10, 127.0.0.0/8, 168.63.
 /// The slots that exist, and whether each may reach the internet.
 pub(super) type Members = BTreeMap<u32, bool>;
 
+/// Where the kernel counts the connections of each; it makes the elements itself.
+const COUNTED: &str = "\n\tset connections {\n\t\ttype ipv4_addr\n\t\tsize 65535\n\t\tflags dynamic\n\t}";
+
+/// Connections that a sandbox may have at the same time.
+const CONNECTIONS: u32 = 4096;
+
 /// What the rules depend on.
 #[derive(Debug, Clone)]
 pub(super) struct Policy {
@@ -28,6 +34,8 @@ pub(super) struct Policy {
     pub dns: Vec<IpAddr>,
     /// Everything passes.
     pub open: bool,
+    /// Connections are counted; not every kernel can.
+    pub counts: bool,
 }
 
 impl Policy {
@@ -40,6 +48,10 @@ impl Policy {
             servers => format!("\n\t\tip daddr {{ {} }} meta l4proto {{ tcp, udp }} th dport 53 accept", servers.join(", ")),
         };
         let gate = if self.open { "\n\t\taccept" } else { "" };
+        let (set, count) = match self.counts {
+            true => (COUNTED, format!("\n\t\tadd @connections {{ ip saddr ct count over {CONNECTIONS} }} drop")),
+            false => ("", String::new()),
+        };
         let members = self.members(members);
         format!(
             r#"table inet {table} {{}}
@@ -50,7 +62,7 @@ table inet {table} {{
 	}}
 	set offline {{
 		type ipv4_addr
-	}}
+	}}{set}
 	chain from_sandboxes {{
 		type filter hook prerouting priority mangle; policy accept;{gate}
 		iifname != "{links}" accept
@@ -58,7 +70,7 @@ table inet {table} {{
 		iifname . ip saddr != @live drop
 		ip saddr @offline ct direction original drop
 		ct state vmap {{ established : accept, related : accept, invalid : drop }}
-		ip saddr @offline drop{dns}
+		ip saddr @offline drop{count}{dns}
 		ip daddr {{ {DENIED} }} drop
 		fib daddr type != unicast drop
 	}}
@@ -104,8 +116,13 @@ table inet {table} {{
         };
         let offline = |index: u32, add| Change { add, set: "offline", key: self.block.sandbox(index).octets().into() };
         let mut changes = Vec::new();
+        let counted = |index: u32, add| Change { add, set: "connections", key: self.block.sandbox(index).octets().into() };
         for &index in before.keys().filter(|index| !after.contains_key(index)) {
             changes.push(live(index, false));
+            if self.counts {
+                // Whoever gets the address next starts from zero. One that never had a connection is added before it can be removed.
+                changes.extend([counted(index, true), counted(index, false)]);
+            }
         }
         for &index in after.keys().filter(|index| !before.contains_key(index)) {
             changes.push(live(index, true));
@@ -134,7 +151,8 @@ mod tests {
 
     fn policy(dns: &[&str]) -> Policy {
         let block = "10.11.16.0/20".parse::<super::super::block::Cidr>().unwrap().blocks().next().unwrap();
-        Policy { instance: "ab12".parse().unwrap(), block, dns: dns.iter().map(|server| server.parse().unwrap()).collect(), open: false }
+        let dns = dns.iter().map(|server| server.parse().unwrap()).collect();
+        Policy { instance: "ab12".parse().unwrap(), block, dns, open: false, counts: true }
     }
 
     #[test]
@@ -149,6 +167,11 @@ table inet atoll_ab12 {
 	set offline {
 		type ipv4_addr
 	}
+	set connections {
+		type ipv4_addr
+		size 65535
+		flags dynamic
+	}
 	chain from_sandboxes {
 		type filter hook prerouting priority mangle; policy accept;
 		iifname != "atab12-*" accept
@@ -157,6 +180,7 @@ table inet atoll_ab12 {
 		ip saddr @offline ct direction original drop
 		ct state vmap { established : accept, related : accept, invalid : drop }
 		ip saddr @offline drop
+		add @connections { ip saddr ct count over 4096 } drop
 		ip daddr { 10.0.0.53, 1.1.1.1 } meta l4proto { tcp, udp } th dport 53 accept
 		ip daddr { 0.0.0.0/8, 10.0.0.0/8, 100.64.0.0/10, 127.0.0.0/8, 168.63.129.16, 169.254.0.0/16, 172.16.0.0/12, 192.0.0.0/24, 192.168.0.0/16, 224.0.0.0/4, 240.0.0.0/4 } drop
 		fib daddr type != unicast drop
@@ -203,6 +227,14 @@ add element inet atoll_ab12 offline { 10.11.16.15 }
         assert_eq!(policy.difference(&after, &after), []);
         let Change { key, .. } = &policy.difference(&Members::new(), &Members::from([(7, true)]))[0];
         assert_eq!(key[..], *b"atab12-7\0\0\0\0\0\0\0\0\x0a\x0b\x10\x0f");
+    }
+
+    #[test]
+    fn where_the_kernel_cannot_count_nothing_says_so() {
+        let uncounted = Policy { counts: false, ..policy(&[]) };
+        assert!(!uncounted.table(&Members::new()).contains("connections"));
+        let changes = uncounted.difference(&Members::from([(7, true)]), &Members::new());
+        assert!(changes.iter().all(|change| change.set == "live"));
     }
 
     #[test]

@@ -102,7 +102,7 @@ impl Prepared {
 
         bury(&config, &links).map_err(StartError::Firewall)?;
         let (block, of_block) = choose(&config, before, !pairs.is_empty(), &mut netlink, &ours.into_values().collect())?;
-        let policy = Policy { instance: config.instance.clone(), block, dns: config.dns.clone(), open: config.open };
+        let policy = Policy { instance: config.instance.clone(), block, dns: config.dns.clone(), open: config.open, counts: true };
         let firewall = Firewall::install(policy, members).map_err(StartError::Firewall)?;
         if link::enable_forwarding().map_err(StartError::Forwarding)? {
             info!("switched on IPv4 forwarding on this host (net.ipv4.ip_forward), which the network of the sandboxes needs");

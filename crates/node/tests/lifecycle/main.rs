@@ -341,7 +341,7 @@ async fn watchers_get_samples_and_logs() {
     let node = world.node().await;
     let mut watch = node.watch().await;
     node.ensure("i1", 1).await.unwrap();
-    let usage = Usage { cpu_usec: 1, memory_bytes: 30 << 20, cache_bytes: 10 << 20, ..Usage::default() };
+    let usage = Usage { cpu_usec: 1, memory_bytes: 30 << 20, cache_bytes: 10 << 20, oom_kills: 2, ..Usage::default() };
     assert!(world.engine.set_usage(&id("i1"), usage));
     let log = world.home("i1").join("machine/envd.log");
     fs::write(log, b"{\"level\":\"warn\",\"message\":\"hello\",\"user\":\"root\"}\n\xff\xfe\n").unwrap();
@@ -366,7 +366,9 @@ async fn watchers_get_samples_and_logs() {
     assert_eq!((lines[2].level.as_str(), lines[2].fields["user"].as_str()), ("warn", "root"));
 
     assert!(node.remove("i1", 1).await);
-    let ended = watch.find(|event| if let Event::Log(line) = event { Some(line) } else { None }).await;
+    let mut next_line = async || watch.find(|event| if let Event::Log(line) = event { Some(line) } else { None }).await;
+    let (hit, ended) = (next_line().await, next_line().await);
+    assert_eq!((hit.level.as_str(), hit.message.as_str()), ("warn", "the kernel ended 2 processes for want of memory"));
     assert_eq!((ended.message.as_str(), ended.fields["reason"].as_str()), ("sandbox ended", "killed"));
     node.stop().await;
 }

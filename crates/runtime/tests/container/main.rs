@@ -217,6 +217,7 @@ async fn processes_are_limited() {
     }
     let started: u32 = inside.run(&["children", "30"]).await.parse().unwrap();
     assert!((1..10).contains(&started), "{started} of 10 allowed");
+    assert!(inside.machine.usage().pids_refused > 0);
     inside.stop().await;
 }
 

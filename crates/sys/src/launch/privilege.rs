@@ -40,6 +40,9 @@ const CAPABILITIES: CapabilitySet = CapabilitySet::CHOWN
 /// The environment of the first process, less its number. It has one socket.
 const ENVIRONMENT: [&std::ffi::CStr; 2] = [c"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", c"LISTEN_FDS=1"];
 
+/// The score of the process that the kernel ends last for want of memory.
+const LAST_TO_GO: &str = "-900";
+
 /// Open files that a process may have, if the daemon may give that many.
 const OPEN_FILES: u64 = 1 << 20;
 
@@ -49,7 +52,10 @@ pub(super) fn set_limits() -> io::Result<()> {
     let allowed = rustix::process::getrlimit(Resource::Nofile).maximum.unwrap_or(OPEN_FILES);
     set(Resource::Nofile, OPEN_FILES).or_else(|_| set(Resource::Nofile, allowed.min(OPEN_FILES)))?;
     set(Resource::Core, 0)?;
-    std::fs::write("/proc/self/oom_score_adj", "0")
+    // Without the first process there is no sandbox: it goes last. `envd` gives those it starts an ordinary score, and none of them can
+    // get a better one than this.
+    let prefer = |score| std::fs::write("/proc/self/oom_score_adj", score);
+    prefer(LAST_TO_GO).or_else(|_| prefer("0"))
 }
 
 /// Becomes root of the user namespace with [`CAPABILITIES`] and under the system call filter. Nothing of the host is open to this

@@ -65,6 +65,9 @@ const HIDDEN: [&str; 29] = [
 /// What may be read but sets the host's behaviour.
 const READ_ONLY: [&str; 5] = ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"];
 
+/// Terminals that a sandbox may have: the kernel has 3072 for all of them together unless `kernel.pty.max` says otherwise.
+const TERMINALS: u32 = 512;
+
 const STRICT: Flags = Flags::NOSUID.union(Flags::NODEV).union(Flags::NOEXEC);
 
 /// Makes the planned root the root of this mount namespace. From here on this process creates files as root of the sandbox.
@@ -83,7 +86,7 @@ pub(super) fn build(plan: &Plan, disk: Option<OwnedFd>, users: BorrowedFd<'_>) -
         restrict(&READ_ONLY, "write-protecting", mount::read_only)?;
         restrict(&HIDDEN, "hiding", mount::hide)?;
     }
-    file_system("tmpfs", "/run", Flags::NOSUID | Flags::NODEV, "mode=0755")?;
+    file_system("tmpfs", "/run", Flags::NOSUID | Flags::NODEV, &format!("mode=0755,{}", room(plan.shm_bytes / 4)))?;
     directory("/run/lock", 0o1777)?;
     directory("/tmp", 0o1777)
 }
@@ -178,10 +181,15 @@ fn dev(devices: [Result<(&str, OwnedFd), Failure>; DEVICES.len()], shm_bytes: u6
     }
     // The option takes a group of the host; `tty` is group 5 inside.
     let root_group = fs::metadata(dev).during("looking at /dev")?.gid();
-    let terminals = format!("newinstance,ptmxmode=0666,mode=0620,gid={}", root_group + 5);
+    let terminals = format!("newinstance,ptmxmode=0666,mode=0620,gid={},max={TERMINALS}", root_group + 5);
     file_system("devpts", "/dev/pts", Flags::NOSUID | Flags::NOEXEC, &terminals)?;
-    file_system("tmpfs", "/dev/shm", STRICT, &format!("mode=1777,size={shm_bytes}"))?;
+    file_system("tmpfs", "/dev/shm", STRICT, &format!("mode=1777,{}", room(shm_bytes)))?;
     file_system("mqueue", "/dev/mqueue", STRICT, "")
+}
+
+/// Options of a `tmpfs` of this size. Each file in it is memory too, about a kilobyte.
+fn room(bytes: u64) -> String {
+    format!("size={bytes},nr_inodes={}", bytes / (16 << 10))
 }
 
 fn file_system(kind: &str, path: &str, flags: Flags, options: &str) -> Result<(), Failure> {
