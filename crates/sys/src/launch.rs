@@ -61,7 +61,8 @@ pub struct Plan {
     pub layers: Vec<PathBuf>,
     /// Files of `/etc` to write, by name.
     pub etc: BTreeMap<String, String>,
-    /// Size of `/dev/shm` in bytes; `/run` is a quarter of that. What is in them is memory that no kill frees, so it must leave room.
+    /// Size of `/dev/shm` in bytes; `/run` is a quarter of that and `/dev` an eighth. What is in them is memory that no kill frees, so
+    /// they must leave room.
     pub shm_bytes: u64,
     /// Files to write `0` to, to join a cgroup.
     pub cgroups: Vec<PathBuf>,

@@ -36,6 +36,14 @@ impl fmt::Display for Capability {
 /// The oldest kernel on which an overlay may have id-mapped layers.
 const OLDEST_KERNEL: (u32, u32) = (5, 19);
 
+/// What the kernel has for all sandboxes together; how much a host for many wants.
+const HOST_WIDE: [(&str, u64, &str); 4] = [
+    ("kernel.pid_max", 1 << 20, "sysctl -w kernel.pid_max=4194304"),
+    ("fs.file-max", 1 << 22, "sysctl -w fs.file-max=9223372036854775807"),
+    ("kernel.pty.max", 4096, "sysctl -w kernel.pty.max=65536"),
+    ("net.netfilter.nf_conntrack_max", 1 << 18, "sysctl -w net.netfilter.nf_conntrack_max=1048576"),
+];
+
 /// Looks for everything that containers need on this host; machines will live in `data_dir`, which must exist.
 pub fn probe(data_dir: &Path) -> Vec<Capability> {
     let mut found = Vec::new();
@@ -90,6 +98,13 @@ pub fn probe(data_dir: &Path) -> Vec<Capability> {
     let forward = read("/proc/sys/net/ipv4/ip_forward").trim() == "1";
     let why = "sandboxes reach the internet through the host; the daemon switches it on when it starts";
     look(false, forward, "IPv4 forwarding".into(), why, "sysctl -w net.ipv4.ip_forward=1");
+
+    for (setting, wanted, fix) in HOST_WIDE {
+        let path = format!("/proc/sys/{}", setting.replace('.', "/"));
+        let Ok(most) = read(&path).trim().parse::<u64>() else { continue };
+        let why = "all sandboxes share it, and a few hostile ones could use it up";
+        look(false, most >= wanted, format!("{setting} of {wanted} or more (it is {most})"), why, fix);
+    }
 
     let cgroups = Hierarchies::detect();
     let (mode, lacking) = cgroups.map_or((Mode::None, Vec::new()), |found| (found.mode(), found.missing()));

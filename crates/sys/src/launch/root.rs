@@ -170,7 +170,7 @@ fn sys(show_cgroup: bool) -> Result<(), Failure> {
 
 fn dev(devices: [Result<(&str, OwnedFd), Failure>; DEVICES.len()], shm_bytes: u64) -> Result<(), Failure> {
     let dev = Path::new("/dev");
-    file_system("tmpfs", "/dev", Flags::NOSUID | Flags::NOEXEC, "mode=0755,size=65536k")?;
+    file_system("tmpfs", "/dev", Flags::NOSUID | Flags::NOEXEC, &format!("mode=0755,{}", room(shm_bytes / 8)))?;
     for device in devices {
         let (name, device) = device?;
         let path = dev.join(name);
