@@ -217,6 +217,8 @@ add element inet atoll_ab12 offline { 10.11.16.15 }
         let last = |index| policy.block.sandbox(index).octets()[3];
         let expected = [
             ("live", false, 3),
+            ("connections", true, 3),
+            ("connections", false, 3),
             ("live", true, 4),
             ("offline", false, 1),
             ("offline", true, 2),

@@ -48,7 +48,7 @@ const OVERHEAD: u64 = 1 << 20;
 const OPTIONS: [&str; 3] = ["discard", "noinit_itable", "nobarrier"];
 
 /// How many disks are kept ready.
-const READY: usize = 16;
+const READY: usize = 8;
 
 /// Why there is no disk. Nothing is left of it.
 #[derive(Debug)]

@@ -64,7 +64,7 @@ pub struct DescribeResponse {
         skip_serializing_if = "crate::json::is_default"
     )]
     pub max_sandboxes: u32,
-    /// What the runtime can do: "pause", "snapshot", "fork_memory".
+    /// What the runtime can do: "pause", "snapshot", "fork_memory", "disk_limit".
     #[prost(string, repeated, tag = "7")]
     #[serde(rename = "abilities", deserialize_with = "crate::json::or_default", skip_serializing_if = "crate::json::is_default")]
     pub abilities: Vec<String>,
