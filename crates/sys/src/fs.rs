@@ -4,7 +4,10 @@ use std::{
     ffi::{CStr, CString},
     fs::File,
     io,
-    os::fd::{AsRawFd, OwnedFd},
+    os::{
+        fd::{AsRawFd, OwnedFd},
+        unix::fs::FileExt,
+    },
     path::Path,
 };
 
@@ -33,25 +36,26 @@ pub fn name(file: &File, path: &Path) -> io::Result<()> {
     Ok(rustix::fs::linkat(CWD, open, CWD, path, AtFlags::SYMLINK_FOLLOW)?)
 }
 
-/// Makes `to`, an empty file, equal to `from`. What is a hole in `from` stays one, and where the file system can, both share the rest.
+/// Makes `to`, an empty file, equal to `from`, on whatever file system. What is a hole in `from` stays one.
 pub fn copy_sparse(from: &File, to: &File) -> io::Result<()> {
     let length = from.metadata()?.len();
     to.set_len(length)?;
-    let mut at = 0;
+    let (mut at, mut chunk) = (0, vec![0; 64 << 10]);
     while at < length {
-        let data = match rustix::fs::seek(from, SeekFrom::Data(at)) {
+        at = match rustix::fs::seek(from, SeekFrom::Data(at)) {
             // Only holes follow.
             Err(Errno::NXIO) => return Ok(()),
             found => found?,
         };
-        let end = rustix::fs::seek(from, SeekFrom::Hole(data))?;
-        at = data;
-        let mut target = data;
+        let end = rustix::fs::seek(from, SeekFrom::Hole(at))?;
         while at < end {
-            let left = usize::try_from(end - at).unwrap_or(usize::MAX);
-            if rustix::fs::copy_file_range(from, Some(&mut at), to, Some(&mut target), left)? == 0 {
+            let most = usize::try_from(end - at).map_or(chunk.len(), |left| left.min(chunk.len()));
+            let read = from.read_at(&mut chunk[..most], at)?;
+            if read == 0 {
                 return Err(io::ErrorKind::UnexpectedEof.into());
             }
+            to.write_all_at(&chunk[..read], at)?;
+            at += read as u64;
         }
     }
     Ok(())
@@ -148,7 +152,7 @@ fn gone(removed: rustix::io::Result<()>) -> rustix::io::Result<()> {
 mod tests {
     use std::{
         fs,
-        os::unix::fs::{FileExt, MetadataExt, symlink},
+        os::unix::fs::{MetadataExt, symlink},
         path::PathBuf,
     };
 
