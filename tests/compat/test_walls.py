@@ -50,9 +50,11 @@ def watched(neighbour, attack):
 
     thread = threading.Thread(target=ask)
     thread.start()
-    yield
-    stop.set()
-    thread.join()
+    try:
+        yield
+    finally:
+        stop.set()
+        thread.join()
     for what, times in (("command in a neighbour", commands), ("list of sandboxes", lists)):
         times.sort()
         if times:
