@@ -140,7 +140,7 @@ impl Parts {
             layers: root.layers,
             etc: etc(&id, address, &dns),
             shm_bytes: memory_bytes / 2,
-            cgroups: cgroup.doors(),
+            cgroup: cgroup.entrance(),
             show_cgroup: cgroup.is_v2(),
             port: ENVD_PORT,
             program: self.config.envd.clone(),

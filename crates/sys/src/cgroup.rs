@@ -179,6 +179,16 @@ fn delegate(root: &Path, name: &str, controllers: &BTreeSet<String>) -> io::Resu
     Ok(())
 }
 
+/// How a process gets into a group without moving processes, for which the kernel would stop all forks and exits of the host and wait
+/// for a grace period of its own: ten milliseconds or more.
+#[derive(Debug, Clone, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct Entrance {
+    /// Files of v1 hierarchies to which a process of one thread writes `0`, by which it moves that thread.
+    pub doors: Vec<PathBuf>,
+    /// The directory of the v2 group in which a new process can be made.
+    pub birth: Option<PathBuf>,
+}
+
 /// One group, in each hierarchy that counts.
 #[derive(Debug, Clone)]
 pub struct Cgroup {
@@ -187,9 +197,10 @@ pub struct Cgroup {
 }
 
 impl Cgroup {
-    /// The files to which a process writes `0` to join.
-    pub fn doors(&self) -> Vec<PathBuf> {
-        self.dirs().map(|dir| dir.join("cgroup.procs")).collect()
+    /// How to get in.
+    pub fn entrance(&self) -> Entrance {
+        let doors = self.v1.iter().map(|(dir, _)| dir.join("tasks")).collect();
+        Entrance { doors, birth: self.v2.as_ref().map(|(dir, _)| dir.clone()) }
     }
 
     /// Whether its limits are v2's, so that it may be shown to the processes in it.
@@ -346,7 +357,7 @@ mod tests {
         let found = Hierarchies::parse(PURE_V2, |_| "cpuset cpu io memory pids".to_owned());
         assert_eq!(found.mode(), Mode::V2);
         assert!(found.missing().is_empty());
-        assert_eq!(found.group("atoll/a").doors(), [PathBuf::from("/sys/fs/cgroup/atoll/a/cgroup.procs")]);
+        assert_eq!(found.group("atoll/a").entrance(), Entrance { doors: vec![], birth: Some("/sys/fs/cgroup/atoll/a".into()) });
     }
 
     #[test]
@@ -356,7 +367,9 @@ mod tests {
         assert_eq!(found.missing(), ["pids"]);
         let group = found.group("atoll/a");
         assert!(!group.is_v2());
-        assert_eq!(group.doors().len(), 3);
+        let Entrance { doors, birth } = group.entrance();
+        assert!(doors.len() == 2 && doors.iter().all(|door| door.ends_with("atoll/a/tasks")), "{doors:?}");
+        assert_eq!(birth, Some("/sys/fs/cgroup/unified/atoll/a".into()));
     }
 
     #[test]
@@ -379,8 +392,8 @@ mod tests {
         let name = format!("{parent}/one");
         let group = here.create(&name, &Limits { memory_bytes: 64 << 20, cpus: 1, pids: 16 }).unwrap();
         let mut child = Command::new("sleep").arg("60").spawn().unwrap();
-        for door in group.doors() {
-            fs::write(door, child.id().to_string()).unwrap();
+        for dir in group.dirs() {
+            fs::write(dir.join("cgroup.procs"), child.id().to_string()).unwrap();
         }
         assert_eq!(group.usage().pids, 1);
         assert!(group.holds(child.id() as i32) && !group.holds(std::process::id() as i32));
@@ -393,6 +406,6 @@ mod tests {
         group.remove(Duration::ZERO).unwrap();
         assert!(here.groups_in(&parent).is_empty() && !group.holds(std::process::id() as i32));
         here.group(&parent).remove(Duration::ZERO).unwrap();
-        assert!(group.doors().iter().all(|door| !door.exists()));
+        assert!(group.dirs().all(|dir| !dir.exists()));
     }
 }

@@ -32,10 +32,11 @@ use rustix::{
     event::{PollFd, PollFlags, Timespec},
     fs::{MemfdFlags, Mode, OFlags},
     process::Signal,
-    thread::LinkNameSpaceType,
+    thread::{LinkNameSpaceType, UnshareFlags},
 };
 
 use crate::{
+    cgroup::Entrance,
     pidfd::Process,
     protection::{Disabled, Protection},
 };
@@ -45,6 +46,9 @@ const VERSION: u32 = 2;
 
 /// How long a start may take before it counts as stuck. Most take some milliseconds.
 const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Of `linux/sched.h`; the C library's constant is too narrow.
+const CLONE_INTO_CGROUP: u64 = 0x2_0000_0000;
 
 /// Connections that may wait to be accepted.
 const BACKLOG: i32 = 1024;
@@ -64,8 +68,8 @@ pub struct Plan {
     /// Size of `/dev/shm` in bytes; `/run` is a quarter of that and `/dev` an eighth. What is in them is memory that no kill frees, so
     /// they must leave room.
     pub shm_bytes: u64,
-    /// Files to write `0` to, to join a cgroup.
-    pub cgroups: Vec<PathBuf>,
+    /// The way into its cgroup.
+    pub cgroup: Entrance,
     /// Show the cgroup at `/sys/fs/cgroup`.
     pub show_cgroup: bool,
     /// The TCP port to listen on, on all addresses; the program gets the socket as systemd's socket activation would give it (see
@@ -253,29 +257,38 @@ fn launch(reports: &File) -> Result<(), Failure> {
     let program = open(&plan.program)?;
     let disk = disk.as_deref().map(open).transpose()?;
 
-    for door in &plan.cgroups {
+    for door in &plan.cgroup.doors {
         fs::write(door, "0").during(format!("joining the cgroup {}", door.display()))?;
     }
     rustix::thread::move_into_link_name_space(network.as_fd(), Some(LinkNameSpaceType::Network))
         .during("entering the network namespace")?;
     let listener = TcpListener::bind((Ipv4Addr::UNSPECIFIED, plan.port)).during("listening for the program")?;
     rustix::net::listen(&listener, BACKLOG).during("listening for the program")?;
-    if fork_into_new_namespaces(&plan.disabled).during("making namespaces")? {
+    let birth = plan.cgroup.birth.as_deref().map(|dir| File::open(dir).during(format!("opening {}", dir.display()))).transpose()?;
+    if fork_into_new_namespaces(&plan.disabled, birth.as_ref()).during("making namespaces")? {
         become_first(&plan, disk, users.as_fd(), program.as_fd(), listener.as_fd(), reports)?;
     }
     Ok(())
 }
 
-/// Returns twice, like `fork`: true in the new process, which is a child of our parent.
-fn fork_into_new_namespaces(disabled: &Disabled) -> io::Result<bool> {
-    let mut flags = libc::CLONE_PARENT | libc::CLONE_NEWNS | libc::CLONE_NEWUTS | libc::CLONE_NEWCGROUP;
+/// Returns twice, like `fork`: true in the new process, which is a child of our parent and born in this cgroup.
+fn fork_into_new_namespaces(disabled: &Disabled, cgroup: Option<&File>) -> io::Result<bool> {
+    let mut flags = libc::CLONE_PARENT | libc::CLONE_NEWNS | libc::CLONE_NEWUTS;
     for (protection, flag) in [(Protection::PidNamespace, libc::CLONE_NEWPID), (Protection::IpcNamespace, libc::CLONE_NEWIPC)] {
         if disabled.spares(protection) {
             flags |= flag;
         }
     }
-    // SAFETY: without CLONE_VM and with a null stack this is a fork, and the process has one thread: no lock is held by another.
-    let pid = unsafe { libc::syscall(libc::SYS_clone, flags as libc::c_ulong, 0, 0, 0, 0) };
+    // SAFETY: a struct of numbers, for which zero is nothing.
+    let mut how: libc::clone_args = unsafe { std::mem::zeroed() };
+    how.flags = flags as u64;
+    if let Some(cgroup) = cgroup {
+        how.flags |= CLONE_INTO_CGROUP;
+        how.cgroup = cgroup.as_raw_fd() as u64;
+    }
+    // SAFETY: the struct is valid for reads. Without CLONE_VM and a stack this is a fork, and the process has one thread: no lock is
+    // held by another.
+    let pid = unsafe { libc::syscall(libc::SYS_clone3, &raw const how, size_of::<libc::clone_args>()) };
     if pid < 0 { Err(io::Error::last_os_error()) } else { Ok(pid == 0) }
 }
 
@@ -293,6 +306,9 @@ fn become_first(
     let pid = pid.to_str().and_then(|pid| pid.parse().ok()).ok_or(io::ErrorKind::InvalidData).during("finding the own process number")?;
     send(reports, &Report::Started(pid));
 
+    // The root of a cgroup namespace is where its maker is, and only this process is in the sandbox's everywhere.
+    // SAFETY: affects neither memory nor descriptors.
+    unsafe { rustix::thread::unshare_unsafe(UnshareFlags::NEWCGROUP) }.during("making the cgroup namespace")?;
     rustix::process::setsid().during("starting a session")?;
     rustix::process::umask(Mode::from_raw_mode(0o022));
     privilege::set_limits().during("setting resource limits")?;
