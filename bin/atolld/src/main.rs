@@ -6,6 +6,7 @@ mod config;
 mod data;
 mod dns;
 mod doctor;
+mod faults;
 mod guest;
 mod instance;
 mod leaks;
@@ -162,6 +163,7 @@ fn act(role: Role, file: Option<PathBuf>, log_format: Option<LogFormat>) -> Resu
         Role::Leaks { json } => leaks::report(&leaks::find(&config.data_dir)?, json),
         _ => {
             log::start(&config.log)?;
+            faults::arm()?;
             raise_open_files();
             let closing = CancellationToken::new();
             in_runtime(async {

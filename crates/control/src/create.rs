@@ -6,7 +6,7 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use atoll_store::{BuildRow, Idempotency, InsertError, Level, LogRow, NewSandbox as NewRow, SandboxState, Started, Tenant};
-use atoll_types::{Egress, EndReason, Ending, Resources, SandboxId, Secret, Stopwatch, TemplateRef, TemplateRefError, Timestamp};
+use atoll_types::{Egress, EndReason, Ending, Resources, SandboxId, Secret, Stopwatch, TemplateRef, TemplateRefError, Timestamp, fault};
 use atoll_wire::{
     connect::{Code, RpcError},
     e2b::{AutoResume, NetworkConfig, NewSandbox, Sandbox},
@@ -158,6 +158,7 @@ impl Plan {
             Err(refused) => return Err(refused.into()),
         }
         let admit_us = watch.lap();
+        fault::point("create.recorded");
 
         let start_timeout = control.config().start_timeout();
         let spec = wire::SandboxSpec {
@@ -179,14 +180,25 @@ impl Plan {
             Err(error) => return Err(failed(&control, &id, error).await),
         };
         let ensure_us = watch.lap();
+        fault::point("create.up");
         let started = Started {
             node: control.reconcilers().connected().unwrap_or_default(),
             envd_version: up.envd_version,
             at: up.at,
             deadline: up.deadline,
         };
-        let came_up = control.store().fleet().started(&id, GENERATION, started).await?;
+        let came_up = match control.store().fleet().started(&id, GENERATION, started).await {
+            Ok(row) => row,
+            Err(error) => {
+                // Its owner will never hear of it. What the node then tells ends the row, as soon as the database takes it.
+                if let Err(error) = control.node().remove(&id, GENERATION, EndReason::StartFailed).await {
+                    warn!(sandbox.id = %id, error = chain(&error), "could not remove sandbox `{id}`, which could not be recorded as running");
+                }
+                return Err(error.into());
+            }
+        };
         debug!(target: "atoll_steps", admit_us, ensure_us, started_us = watch.lap(), "control");
+        fault::point("create.updated");
         if will_not_pause {
             let message = "autoPause was asked for, but this version of Atoll cannot pause: the sandbox ends at its deadline".to_owned();
             let line = LogRow { at: control.now(), level: Level::Warn, message, fields: BTreeMap::new() };

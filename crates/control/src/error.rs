@@ -139,7 +139,11 @@ impl ApiError {
 
 impl From<StoreError> for ApiError {
     fn from(error: StoreError) -> Self {
-        Self::bug(error)
+        if !error.is_temporary() {
+            return Self::bug(error);
+        }
+        let what = "the database takes no changes at the moment (locked, or its disk full); try again, and see the server's log";
+        Self::new(Kind::Unavailable, what).with_code("database_unavailable").with_source(error)
     }
 }
 

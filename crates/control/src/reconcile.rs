@@ -16,7 +16,7 @@ mod watch;
 use std::{pin::Pin, sync::Arc, time::Duration};
 
 use atoll_store::{Fleet, LiveSandbox, Retention, SandboxState, StoreError};
-use atoll_types::{Clock, EndReason, Ending, SandboxId};
+use atoll_types::{Clock, EndReason, Ending, SandboxId, fault};
 use atoll_wire::connect::RpcError;
 use tokio::sync::{Mutex, watch as level};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -103,6 +103,7 @@ impl Reconcilers {
     pub(crate) async fn remove(&self, id: &SandboxId, generation: u64) -> Result<(), SettleError> {
         let Shared { fleet, node, clock, .. } = &*self.0;
         node.remove(id, generation, EndReason::Killed).await?;
+        fault::point("kill.unreachable");
         // If the node has told its own ending meanwhile, that one stands.
         let ending = Ending { reason: EndReason::Killed, exit_code: None, at: clock.now(), detail: String::new() };
         fleet.ended(id, generation, ending).await?;

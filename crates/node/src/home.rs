@@ -11,7 +11,7 @@ use std::{
 };
 
 use atoll_runtime::MachineState;
-use atoll_types::{Egress, EndReason, Resources, SandboxId, Secret, TemplateId, Timestamp};
+use atoll_types::{Egress, EndReason, Resources, SandboxId, Secret, TemplateId, Timestamp, fault};
 use serde::{Deserialize, Serialize};
 
 /// The version of [`Record`] that this program writes, and the only one it reads.
@@ -107,6 +107,7 @@ impl Home {
             }
             made => made?,
         }
+        fault::point("home.made");
         self.save(record).and_then(|()| make(&self.machine_dir())).inspect_err(|_| {
             // The first error is the one to tell; the sweep at the next start removes what stays.
             let _ = self.remove();
@@ -118,8 +119,11 @@ impl Home {
         let text = serde_json::to_vec(&Versioned { version: VERSION, record })?;
         let draft = self.dir.join("state.json.new");
         let mut file = fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&draft)?;
+        fault::fallible("home.draft")?;
         file.write_all(&text)?;
-        fs::rename(draft, self.anchor())
+        fs::rename(draft, self.anchor())?;
+        fault::point("home.saved");
+        Ok(())
     }
 
     /// Reads the state file.
@@ -151,8 +155,10 @@ impl Home {
             result => result,
         };
         gone(atoll_sys::fs::remove_tree(&self.machine_dir()))?;
+        fault::fallible("home.emptied")?;
         gone(fs::remove_file(self.dir.join("state.json.new")))?;
         gone(fs::remove_file(self.anchor()))?;
+        fault::point("home.unnamed");
         gone(fs::remove_dir(&self.dir))
     }
 

@@ -25,7 +25,7 @@ use atoll_sys::{
     pidfd::{Process, Signal, Status, Watched},
     protection::{Disabled, Protection},
 };
-use atoll_types::{ENVD_PORT, SandboxId, Stopwatch};
+use atoll_types::{ENVD_PORT, SandboxId, Stopwatch, fault};
 use tokio::{
     task::spawn_blocking,
     time::{sleep, timeout},
@@ -121,6 +121,7 @@ impl Parts {
             Some(disks) => Some(disks.take(resources.disk_mib, &dir)?),
             None => disk::layout(&dir).map(|()| None).map_err(step("making the writable layer"))?,
         };
+        fault::fallible("machine.layer").map_err(step("making the writable layer"))?;
         let log = OpenOptions::new().create(true).append(true).mode(0o600).open(dir.join("envd.log")).map_err(step("opening the log"))?;
         let files_us = watch.lap();
 
@@ -131,6 +132,7 @@ impl Parts {
         let name = format!("{}/{id}", self.config.cgroup_parent);
         let cgroup = self.hierarchies.create(&name, &limits).map_err(step("making the cgroup"))?;
         let cgroup_us = watch.lap();
+        fault::point("machine.cgroup");
         let mut left = Left { process: None, cgroup: Some(cgroup.clone()) };
 
         let arguments = vec!["envd".to_owned(), "-isnotfc".to_owned()];
@@ -160,6 +162,7 @@ impl Parts {
             cgroup: id,
         };
         left.process = Some(process);
+        fault::fallible("machine.spawned").map_err(step("starting the first process"))?;
         Ok(Started { left, state })
     }
 }
@@ -251,6 +254,7 @@ impl Drop for Left {
             process.wait(CGROUP_PATIENCE);
             process.reap();
         }
+        fault::point("machine.ended");
         if let Some(cgroup) = self.cgroup.take()
             && let Err(error) = cgroup.remove(CGROUP_PATIENCE)
         {

@@ -82,6 +82,21 @@ pub enum StoreError {
     Closed,
 }
 
+impl StoreError {
+    /// Whether the same may succeed later: the database is locked for too long, or its disk is full, read-only or failing.
+    pub fn is_temporary(&self) -> bool {
+        use rusqlite::ErrorCode::{CannotOpen, DatabaseBusy, DatabaseLocked, DiskFull, ReadOnly, SystemIoFailure};
+        match self {
+            Self::Statement(error) | Self::Commit(error) => matches!(
+                error.sqlite_error_code(),
+                Some(CannotOpen | DatabaseBusy | DatabaseLocked | DiskFull | ReadOnly | SystemIoFailure)
+            ),
+            Self::RolledBack => true,
+            Self::Json { .. } | Self::Closed => false,
+        }
+    }
+}
+
 impl From<rusqlite::Error> for StoreError {
     fn from(error: rusqlite::Error) -> Self {
         Self::Statement(Arc::new(error))

@@ -4,6 +4,7 @@
 //! door, through `FromStr`.
 
 mod egress;
+pub mod fault;
 mod id;
 mod reason;
 mod resources;

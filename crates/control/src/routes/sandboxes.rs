@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use atoll_store::SandboxRow;
-use atoll_types::{SandboxId, Timestamp};
+use atoll_types::{SandboxId, Timestamp, fault};
 use atoll_wire::{
     body::{self, Body},
     e2b::{
@@ -45,6 +45,7 @@ async fn carry_out(plan: Plan, control: Control, actor: Actor) -> Result<Respons
     let build = plan.build(&tenant).await?;
     let task = control.tasks().spawn(plan.carry_out(control.clone(), tenant, build));
     let sandbox = task.await.map_err(ApiError::bug)??;
+    fault::point("create.answered");
     Ok(body::json(StatusCode::CREATED, &sandbox))
 }
 
@@ -59,11 +60,13 @@ pub(crate) async fn get(control: Control, actor: Actor, call: Call) -> Result<Re
 pub(crate) async fn kill(control: Control, actor: Actor, call: Call) -> Result<Response<Body>, ApiError> {
     let id = call.sandbox_id()?;
     let generation = actor.tenant().stop(&id).await?.ok_or_else(|| missing(&id))?;
+    fault::point("kill.recorded");
     let removed = control.reconcilers().remove(&id, generation).await;
     removed.map_err(|error| {
         let what = format!("sandbox {id} will end, but its node has not confirmed it yet; it is asked again until it does");
         ApiError::new(Kind::Unavailable, what).with_source(error)
     })?;
+    fault::point("kill.answered");
     Ok(no_content())
 }
 

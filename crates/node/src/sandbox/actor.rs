@@ -5,7 +5,7 @@
 use std::{future, sync::Arc, time::Duration};
 
 use atoll_runtime::{Boxed, Exit, Usage};
-use atoll_types::{EndReason, Ending, SandboxId, Timestamp};
+use atoll_types::{EndReason, Ending, SandboxId, Timestamp, fault};
 use atoll_wire::{
     connect::{Code, RpcError},
     envd::Metrics,
@@ -310,7 +310,10 @@ impl Actor {
         match effect {
             Effect::Announce => self.announce(),
             Effect::Publish => self.publish(),
-            Effect::Withdraw => self.node.routes.withdraw(&self.id),
+            Effect::Withdraw => {
+                self.node.routes.withdraw(&self.id);
+                fault::point("stop.withdrawn");
+            }
             Effect::Save => {
                 if let Work::Running(live) = &mut self.work {
                     live.record.deadline = self.state.deadline;
@@ -344,6 +347,7 @@ impl Actor {
             self.sampler = Some(Sampler::new(live.record.resources, usage, std::time::Instant::now()));
             let route = Route { generation: self.state.generation, guest, ended: CancellationToken::new() };
             self.node.routes.publish(&self.id, route);
+            fault::point("boot.published");
         }
     }
 

@@ -7,7 +7,7 @@
 use std::{io, path::PathBuf, sync::Arc, time::Duration};
 
 use atoll_runtime::{BootPlan, Exit, Machine, RootFs};
-use atoll_types::{SandboxId, Stopwatch};
+use atoll_types::{SandboxId, Stopwatch, fault};
 use atoll_wire::connect::Code;
 use tokio_util::sync::CancellationToken;
 
@@ -149,6 +149,7 @@ impl Planned {
         };
         match place {
             Ok(place) => {
+                fault::point("boot.networked");
                 self.record.slot = place.slot();
                 Ok(Networked { planned: self, place })
             }
@@ -185,6 +186,7 @@ impl Networked {
         };
         match machine {
             Ok(machine) => {
+                fault::point("boot.machine");
                 record.machine = Some(machine.state());
                 let tail = Tail::new(spec.id.clone(), home.log());
                 Ok(Booted { spec, live: Live { node, home, record, place, machine, tail } })
@@ -217,7 +219,10 @@ impl Booted {
         };
         let saved = saved.await.map_err(io::Error::other).and_then(|saved| saved).map_err(BootFailure::Home);
         match answered.and(saved) {
-            Ok(()) => Ok(live),
+            Ok(()) => {
+                fault::point("boot.initialized");
+                Ok(live)
+            }
             Err(failure) => {
                 live.tear_down(Duration::ZERO).await;
                 Err(failure)
@@ -258,7 +263,9 @@ impl Live {
     pub(crate) async fn tear_down(mut self, grace: Duration) {
         self.pass_on_log().await;
         self.machine.stop(grace).await;
+        fault::point("stop.machine");
         self.place.release();
+        fault::point("stop.network");
         remove(&self.record.sandbox_id, self.home).await;
     }
 }
