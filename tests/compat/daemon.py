@@ -31,6 +31,7 @@ class Daemon:
         self.process = None
         self.settings = {}
         self.api = self.proxy = "127.0.0.1:0"
+        self.settings = {}
 
     def env(self):
         """What a client needs, as `atoll env` prints it."""

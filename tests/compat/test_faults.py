@@ -1,62 +1,12 @@
 """The daemon is killed and clients vanish at the worst moments: nothing is left, nobody else is hurt."""
 
 import os
-import signal
 import socket
-import threading
 import time
 
 from daemon import wait_for
 from e2b import Sandbox
-
-CYCLES = 200
-KILL_EVERY = 20
-
-
-def traces(daemon):
-    """What of sandboxes is on the host; idle networks and locks are the daemon's own."""
-    listed = daemon.run("leaks", check=False).stdout.splitlines()
-    return [line for line in listed if line.startswith(("process", "mount", "loop", "directory")) or "/atoll-" in line and line.count("/i") > 0]
-
-
-def at_rest(daemon):
-    return not list((daemon.data / "sandboxes").iterdir()) and not [t for t in traces(daemon) if t.startswith(("process", "directory"))]
-
-
-def test_a_daemon_killed_in_the_middle_of_creating_and_killing(own_daemon):
-    """Every 20 creations the daemon dies, a little later in a creation each time."""
-    stop = threading.Event()
-
-    def churn():
-        while not stop.is_set():
-            try:
-                Sandbox.create(timeout=60, request_timeout=10).kill(request_timeout=10)
-            except Exception:
-                # The daemon is gone; the next one is asked again.
-                time.sleep(0.01)
-                continue
-            made.append(1)
-
-    made = []
-    threads = [threading.Thread(target=churn) for _ in range(2)]
-    for thread in threads:
-        thread.start()
-    for round_number in range(CYCLES // KILL_EVERY):
-        target = len(made) + KILL_EVERY
-        wait_for(lambda: len(made) >= target, 120, f"{KILL_EVERY} creations")
-        time.sleep(round_number * 0.004)
-        own_daemon.stop(signal.SIGKILL)
-        own_daemon.start()
-    stop.set()
-    for thread in threads:
-        thread.join()
-    for sandbox in Sandbox.list(limit=100).next_items():
-        Sandbox.kill(sandbox.sandbox_id)
-    wait_for(lambda: at_rest(own_daemon), 60, "all to be gone")
-    own_daemon.stop()
-    left = own_daemon.run("leaks", check=False)
-    assert left.returncode == 0, left.stdout + left.stderr
-
+from plain import at_rest
 
 def test_a_client_that_leaves_during_a_creation(own_daemon):
     """Whether the sandbox comes up or not, no trace of it is unaccounted for: what runs is listed, and can be killed."""
