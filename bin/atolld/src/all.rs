@@ -72,7 +72,9 @@ pub async fn run(config: Config, closing: CancellationToken) -> Result<()> {
         Ok(parts) => {
             let exports = data.write_env(api_address, proxy_address, &key, &hints);
             let connections = Connections { closing: closing.clone(), ..Connections::default() };
-            let listening = listen(&parts, api, proxy, tls.map(|(tls, (listener, _))| (tls, listener)), &connections);
+            let server = ApiServer::new(connections.tasks.clone(), Duration::from_millis(config.api.head_timeout_ms));
+            let tls = tls.map(|(tls, (listener, _))| (tls, listener));
+            let listening = listen(&parts, server, api, proxy, tls, &connections);
             let announced = exports.context("writing down how to reach the API").and_then(|exports| {
                 info!(duration_ms = started.elapsed().as_millis() as u64, "atoll is ready on {api_address} and {proxy_address}");
                 Ok(writeln!(std::io::stdout(), "{exports}atoll ready")?)
@@ -208,8 +210,14 @@ fn node_config(config: &Config, data: &DataDir) -> NodeConfig {
 }
 
 /// Takes connections until they are closing.
-async fn listen(parts: &Parts, api: TcpListener, proxy: TcpListener, tls: Option<(Tls, TcpListener)>, connections: &Connections) {
-    let server = ApiServer::new(connections.tasks.clone());
+async fn listen(
+    parts: &Parts,
+    server: ApiServer,
+    api: TcpListener,
+    proxy: TcpListener,
+    tls: Option<(Tls, TcpListener)>,
+    connections: &Connections,
+) {
     let for_api = connections.accept(api, |stream| {
         let control = parts.control.clone();
         let service = move |request| {

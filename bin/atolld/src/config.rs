@@ -41,6 +41,7 @@ pub struct Config {
 #[derive(Debug, Deserialize)]
 pub struct Api {
     pub listen: SocketAddr,
+    pub head_timeout_ms: u64,
     pub key: Secret,
     #[serde(flatten)]
     pub limits: atoll_control::ControlConfig,

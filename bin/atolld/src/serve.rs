@@ -1,6 +1,14 @@
 //! Listening, and the connections of the API. Those of the proxy are the proxy's.
 
-use std::{convert::Infallible, future::Future, io, net::SocketAddr, pin::pin, time::Duration};
+use std::{
+    convert::Infallible,
+    future::{Future, pending},
+    io,
+    net::SocketAddr,
+    pin::pin,
+    sync::atomic::{AtomicBool, Ordering},
+    time::Duration,
+};
 
 use anyhow::{Context as _, Result};
 use atoll_wire::body::{Body, from_incoming};
@@ -17,10 +25,13 @@ use tokio::{
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::{debug, info, warn};
 
-/// How long a client may take to send the head of a request, and stay without sending one.
+/// How long a client may stay without sending a request.
 const IDLE: Duration = Duration::from_secs(620);
 /// The wait after the system refused a connection, mostly for want of file descriptors.
 const PAUSE: Duration = Duration::from_millis(50);
+
+/// The most that is kept of a message, in bytes, and with it the largest head.
+const MAX_BUFFER: usize = 64 << 10;
 
 /// Opens a listening socket; `setting` is what names its address.
 pub async fn bind(address: SocketAddr, setting: &str) -> Result<(TcpListener, SocketAddr)> {
@@ -77,7 +88,10 @@ impl Connections {
 
 /// Serves the HTTP/1.1 or HTTP/2 connections of the API.
 #[derive(Clone)]
-pub struct ApiServer(auto::Builder<Tracked>);
+pub struct ApiServer {
+    builder: auto::Builder<Tracked>,
+    head_timeout: Duration,
+}
 
 /// Runs the streams of HTTP/2 connections.
 #[derive(Clone)]
@@ -90,12 +104,12 @@ impl<F: Future<Output: Send + 'static> + Send + 'static> Executor<F> for Tracked
 }
 
 impl ApiServer {
-    /// A server whose tasks are among `tasks`.
-    pub fn new(tasks: TaskTracker) -> Self {
+    /// A server whose tasks are among `tasks`; clients have `head_timeout` for the head of their first request.
+    pub fn new(tasks: TaskTracker, head_timeout: Duration) -> Self {
         let mut builder = auto::Builder::new(Tracked(tasks));
-        builder.http1().timer(TokioTimer::new()).header_read_timeout(IDLE);
-        builder.http2().timer(TokioTimer::new());
-        Self(builder)
+        builder.http1().timer(TokioTimer::new()).header_read_timeout(IDLE).max_buf_size(MAX_BUFFER);
+        builder.http2().timer(TokioTimer::new()).max_header_list_size(MAX_BUFFER as u32);
+        Self { builder, head_timeout }
     }
 
     /// Serves one client until it leaves, or `closing` and its last request is answered.
@@ -105,20 +119,31 @@ impl ApiServer {
         S: Fn(Request<Body>) -> F + Send + 'static,
         F: Future<Output = Response<Body>> + Send + 'static,
     {
-        let service = service_fn(move |request: Request<hyper::body::Incoming>| {
+        let asked = AtomicBool::new(false);
+        let service = service_fn(|request: Request<hyper::body::Incoming>| {
+            asked.store(true, Ordering::Relaxed);
             let response = service(request.map(from_incoming));
             async move { Ok::<_, Infallible>(response.await) }
         });
-        let mut connection = pin!(self.0.serve_connection(TokioIo::new(stream), service));
+        let mut connection = pin!(self.builder.serve_connection(TokioIo::new(stream), service));
         let result = tokio::select! {
             result = connection.as_mut() => result,
             () = closing.cancelled() => {
                 connection.as_mut().graceful_shutdown();
                 connection.await
             }
+            () = silence(&asked, self.head_timeout) => return,
         };
         if let Err(error) = result {
             debug!(%error, "a client's connection broke");
         }
+    }
+}
+
+/// Resolves after `limit` if nobody has asked for anything by then.
+async fn silence(asked: &AtomicBool, limit: Duration) {
+    tokio::time::sleep(limit).await;
+    if asked.load(Ordering::Relaxed) {
+        pending().await
     }
 }

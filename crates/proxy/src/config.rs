@@ -8,6 +8,8 @@ use std::time::Duration;
 pub struct ProxyConfig {
     /// A client connection without requests is closed after this long. Longer than any load balancer in front, shorter than `envd`'s 640 s.
     pub idle_timeout_ms: u64,
+    /// A client that has not sent a whole head of a request after this long is cut off.
+    pub head_timeout_ms: u64,
     /// How long connecting to a guest may take.
     pub dial_timeout_ms: u64,
     /// Requests in flight and open tunnels that one sandbox may have; more are answered with 429.
@@ -22,8 +24,9 @@ impl Default for ProxyConfig {
     fn default() -> Self {
         Self {
             idle_timeout_ms: 620_000,
+            head_timeout_ms: 30_000,
             dial_timeout_ms: 30_000,
-            connections_per_sandbox: 4096,
+            connections_per_sandbox: 1024,
             idle_upstream_per_sandbox: 64,
             idle_upstream_ms: 4_000,
         }
@@ -33,6 +36,10 @@ impl Default for ProxyConfig {
 impl ProxyConfig {
     pub(crate) fn idle_timeout(&self) -> Duration {
         Duration::from_millis(self.idle_timeout_ms)
+    }
+
+    pub(crate) fn head_timeout(&self) -> Duration {
+        Duration::from_millis(self.head_timeout_ms)
     }
 
     pub(crate) fn dial_timeout(&self) -> Duration {

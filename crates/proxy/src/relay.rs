@@ -150,7 +150,7 @@ impl Proxy {
             Some(Ok(stream)) => stream,
         };
         let (sender, connection) =
-            http1::Builder::new().max_buf_size(server::MAX_HEAD).handshake(TokioIo::new(stream)).await.map_err(|e| hop.broken(&e))?;
+            http1::Builder::new().max_buf_size(server::MAX_BUFFER).handshake(TokioIo::new(stream)).await.map_err(|e| hop.broken(&e))?;
         let ended = route.ended.clone();
         self.0.tasks.spawn(async move { ended.run_until_cancelled(connection.with_upgrades()).await });
         Ok(sender)

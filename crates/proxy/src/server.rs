@@ -10,7 +10,7 @@ use std::{
     pin::pin,
     sync::{
         Arc, Mutex, PoisonError,
-        atomic::{AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     time::Duration,
 };
@@ -29,8 +29,8 @@ use tracing::debug;
 
 use crate::{Proxy, ProxyConfig};
 
-/// The largest head of a message, in bytes.
-pub const MAX_HEAD: usize = 1 << 20;
+/// The most that is kept of a message that comes or goes, in bytes, and with it the largest head: what a slow client costs.
+pub const MAX_BUFFER: usize = 64 << 10;
 const MAX_STREAMS: u32 = 2048;
 
 /// Runs the streams of HTTP/2 connections.
@@ -46,8 +46,13 @@ impl<F: Future<Output: Send + 'static> + Send + 'static> Executor<F> for Tracked
 /// How connections are served.
 pub fn builder(config: &ProxyConfig, tasks: TaskTracker) -> auto::Builder<Tracked> {
     let mut builder = auto::Builder::new(Tracked(tasks));
-    builder.http1().timer(TokioTimer::new()).header_read_timeout(config.idle_timeout()).half_close(false).max_buf_size(MAX_HEAD);
-    builder.http2().timer(TokioTimer::new()).max_header_list_size(MAX_HEAD as u32).max_concurrent_streams(MAX_STREAMS);
+    builder.http1().timer(TokioTimer::new()).header_read_timeout(config.idle_timeout()).half_close(false).max_buf_size(MAX_BUFFER);
+    let http2 = &mut builder.http2();
+    http2
+        .timer(TokioTimer::new())
+        .max_header_list_size(MAX_BUFFER as u32)
+        .max_send_buf_size(MAX_BUFFER)
+        .max_concurrent_streams(MAX_STREAMS);
     builder
 }
 
@@ -58,7 +63,8 @@ impl Proxy {
     where
         I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
-        let activity = Arc::new(Activity { busy: AtomicUsize::new(0), idle_since: Mutex::new(Instant::now()) });
+        let activity =
+            Arc::new(Activity { busy: AtomicUsize::new(0), asked: AtomicBool::new(false), idle_since: Mutex::new(Instant::now()) });
         let service = service_fn(|request| {
             let (proxy, name, busy) = (self.clone(), name.clone(), Busy::new(&activity));
             async move {
@@ -69,7 +75,7 @@ impl Proxy {
         });
         let mut connection = pin!(self.server().serve_connection_with_upgrades(TokioIo::new(io), service));
         let idle_timeout = self.config().idle_timeout();
-        let (mut closing, mut check) = (false, Instant::now() + idle_timeout);
+        let (mut closing, mut check) = (false, Instant::now() + self.config().head_timeout());
         loop {
             let close = tokio::select! {
                 result = connection.as_mut() => {
@@ -80,6 +86,9 @@ impl Proxy {
                 }
                 () = stop.cancelled(), if !closing => true,
                 () = sleep_until(check), if !closing => {
+                    if !activity.asked.load(Ordering::Relaxed) {
+                        return;
+                    }
                     check = activity.may_idle_until(idle_timeout);
                     check <= Instant::now()
                 }
@@ -95,6 +104,8 @@ impl Proxy {
 /// How busy a client's connection is.
 struct Activity {
     busy: AtomicUsize,
+    /// There was a request.
+    asked: AtomicBool,
     idle_since: Mutex<Instant>,
 }
 
@@ -114,6 +125,7 @@ pub struct Busy(Arc<Activity>);
 
 impl Busy {
     fn new(activity: &Arc<Activity>) -> Self {
+        activity.asked.store(true, Ordering::Relaxed);
         activity.busy.fetch_add(1, Ordering::AcqRel);
         Self(activity.clone())
     }
