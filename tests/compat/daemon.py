@@ -31,7 +31,7 @@ class Daemon:
         self.process = None
         self.settings = {}
         self.api = self.proxy = "127.0.0.1:0"
-        self.settings = {}
+        self.settings, self.prefix = {}, []
 
     def env(self):
         """What a client needs, as `atoll env` prints it."""
@@ -56,7 +56,7 @@ class Daemon:
             **self.settings,
         }
         self.log = open(self.data.with_suffix(".log"), "ab")
-        self.process = subprocess.Popen([BIN / "atolld", "all"], env=environment, stdout=subprocess.PIPE, stderr=self.log, text=True)
+        self.process = subprocess.Popen([*self.prefix, BIN / "atolld", "all"], env=environment, stdout=subprocess.PIPE, stderr=self.log, text=True)
         killer = threading.Timer(seconds, self.process.kill)
         killer.start()
         lines = []
@@ -67,7 +67,7 @@ class Daemon:
         killer.cancel()
         if not lines or lines[-1] != "atoll ready":
             self.process.wait()
-            raise AssertionError(f"atolld did not become ready:\n{self.log_tail()}")
+            raise AssertionError(f"atolld did not become ready ({self.process.returncode}):\n{self.log_tail()}")
         exports = dict(l.removeprefix("export ").split("=", 1) for l in lines if l.startswith("export "))
         self.api = exports["E2B_API_URL"].strip("'\"").removeprefix("http://").replace("localhost", "127.0.0.1")
         self.proxy = exports["E2B_SANDBOX_URL"].strip("'\"").removeprefix("http://").replace("localhost", "127.0.0.1")

@@ -151,9 +151,6 @@ def test_an_error_at_every_step_that_can_fail(own_daemon):
         print(f"{name}@{number}: {status} {reply.get('message', '') if status != 201 else ''}")
         assert status == 201 or (status == 500 and "fault point" in reply["message"]), reply
         assert Sandbox.create(timeout=60).kill(), "the daemon goes on"
-        # What could not be removed is tried again by the next start.
-        own_daemon.stop()
-        start(own_daemon)
         wait_for(lambda: at_rest(own_daemon), 30, "all to be gone")
         leaves_nothing(own_daemon)
     start(own_daemon)

@@ -1,6 +1,7 @@
 """Clients that mean harm, byte by byte, against the API, the proxy and `envd`: each gets a clear answer or is cut off, the daemon's memory
 stays bounded, and everybody else is served meanwhile."""
 
+import os
 import resource
 import select
 import socket
@@ -10,6 +11,7 @@ import time
 
 import pytest
 from daemon import Daemon, wait_for
+from e2b import Sandbox
 from plain import create, envd_answers, request
 
 PATIENCE = 30
@@ -83,16 +85,26 @@ def until_closed(client):
     return text
 
 
+def answer_to(client, *parts):
+    """Sends as much as is taken and says what is answered, or nothing if the connection is closed; one of both must happen."""
+    text = b""
+    try:
+        for part in parts:
+            client.sendall(part)
+    except OSError:
+        pass
+    try:
+        while b"\r\n\r\n" not in text and (chunk := client.recv(1 << 16)):
+            text += chunk
+    except ConnectionError:
+        pass
+    return text
+
+
 def send(address, *parts):
-    """Sends as much as is taken and says what came back before the end."""
+    """The same on a connection of its own."""
     with connect(address) as client:
-        try:
-            for part in parts:
-                client.sendall(part)
-            client.shutdown(socket.SHUT_WR)
-        except OSError:
-            pass
-        return until_closed(client)
+        return answer_to(client, *parts)
 
 
 def status(answer):
@@ -108,6 +120,33 @@ def places(daemon, sandbox):
         ("proxy", daemon.proxy, b"host: 8000-inowhere.localhost\r\n"),
         ("envd", daemon.proxy, to_envd),
     ]
+
+
+def test_readers_that_do_not_read(own_daemon, target):
+    """Each asks for an endless file and reads nothing: what is kept for one is small."""
+    _, address, route = places(own_daemon, target)[2]
+    before = memory(own_daemon, "VmRSS")
+    clients = []
+    for _ in range(200):
+        client = connect(address)
+        client.sendall(b"GET /files?path=/dev/zero HTTP/1.1\r\n" + route + b"\r\n")
+        clients.append(client)
+    for client in clients:
+        assert client.recv(1) == b"H"
+    # Until the buffers are full.
+    sizes = []
+
+    def settled():
+        time.sleep(0.2)
+        sizes.append(memory(own_daemon, "VmRSS"))
+        return len(sizes) > 10 and max(sizes[-10:]) - min(sizes[-10:]) < 1 << 20
+
+    wait_for(settled, PATIENCE, "the daemon's memory to settle")
+    each = (sizes[-1] - before) / len(clients)
+    print(f"a client that reads nothing costs {each / 1024:.0f} KiB")
+    for client in clients:
+        client.close()
+    assert each < 1 << 20
 
 
 def test_heads_without_end(own_daemon, target):
@@ -157,12 +196,12 @@ def test_connections_without_a_word_cost_little(own_daemon):
     for name, address in (("API", own_daemon.api), ("proxy", own_daemon.proxy)):
         before = memory(own_daemon, "VmRSS")
         clients = [connect(address) for _ in range(IDLE)]
-        wait_for(lambda: request(address, "GET", "/health", timeout=PATIENCE)[0] in (200, 400), PATIENCE, "an answer to one more")
+        assert request(address, "GET", "/health", timeout=PATIENCE)[0] in (200, 400), "one more is served"
         each = (memory(own_daemon, "VmRSS") - before) / IDLE
         print(f"{IDLE} idle connections to the {name}: {each / 1024:.1f} KiB each")
         for client in clients:
             client.close()
-        assert each < 64 << 10
+        assert each < 32 << 10
 
 
 def test_bodies_without_end(own_daemon, target):
@@ -202,7 +241,6 @@ def test_chunks_of_bad_shape(own_daemon, target):
         "100,000 extensions": b"".join(b"1;" + b"x" * 64 + b"\r\na\r\n" for _ in range(100_000)) + b"0\r\n\r\n",
         "a negative size": b"-5\r\nhello\r\n0\r\n\r\n",
         "a size beyond 64 bits": b"fffffffffffffffff\r\nhello\r\n0\r\n\r\n",
-        "the largest size": b"ffffffffffffffff\r\nhello",
         "no size": b"\r\nhello\r\n0\r\n\r\n",
         "a size without a line end": b"5" * (1 << 20),
         "trailers of 8 MiB": b"0\r\n" + b"a: " + b"x" * (8 << 20) + b"\r\n\r\n",
@@ -212,38 +250,40 @@ def test_chunks_of_bad_shape(own_daemon, target):
         path = b"/sandboxes" if place == "API" else b"/process.Process/List"
         for what, body in bodies.items():
             head = b"POST %s HTTP/1.1\r\n%scontent-type: application/json\r\ntransfer-encoding: chunked\r\nte: trailers\r\n\r\n" % (path, route)
+            print(place, what)
             answer = send(address, head, body)
             assert status(answer) in (0, 200, 400, 408, 413, 431, 502), f"{place}, {what}: {answer[:200]}"
 
 
 SPY = r"""
-import re, socket, threading
+import socket, threading
 server = socket.create_server(("0.0.0.0", 8000), backlog=64)
 def serve(client):
-    seen = b""
-    while True:
-        chunk = client.recv(65536)
-        if not chunk: return
-        seen += chunk
-        with open("/tmp/seen", "ab") as log: log.write(chunk)
-        if b"\r\n\r\n" in seen:
-            seen = b""
-            client.sendall(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok")
+    stream = client.makefile("rb")
+    while line := stream.readline():
+        fields = []
+        while (field := stream.readline().strip().lower()): fields.append(field.split(b":")[0] + b"=" + field.split(b":", 1)[1].strip())
+        lengths = [field for field in fields if field.startswith((b"content-length=", b"transfer-encoding="))]
+        if lengths and lengths[0].startswith(b"transfer-encoding"):
+            while size := int(stream.readline(), 16): stream.read(size + 2)
+            stream.readline()
+        elif lengths: stream.read(int(lengths[0].split(b"=")[1]))
+        with open("/tmp/seen", "ab") as log: log.write(line.split()[1] + b" %d\n" % len(lengths))
+        client.sendall(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok")
 while True:
     threading.Thread(target=serve, args=(server.accept()[0],), daemon=True).start()
 """
 
 
 def test_no_request_hides_in_another(own_daemon, target):
-    """What the proxy takes for a body, a server in the sandbox never sees as a request: conflicting lengths are refused or made one."""
-    from e2b import Sandbox
-
+    """A server in the sandbox sees as many requests as the proxy relayed, each with one length at most, whatever a client says of lengths."""
+    os.environ.update(own_daemon.env())
     sandbox = Sandbox.connect(target)
     sandbox.files.write("/tmp/spy.py", SPY)
     sandbox.commands.run("python3 /tmp/spy.py", background=True, timeout=0).disconnect()
     route = f"host: 8000-{target}.localhost\r\n".encode()
-    wait_for(lambda: status(send(own_daemon.proxy, b"GET /first HTTP/1.1\r\n" + route + b"connection: close\r\n\r\n")) == 200, PATIENCE, "the spy")
-    hidden = b"GET /hidden HTTP/1.1\r\n" + route + b"\r\n"
+    wait_for(lambda: status(send(own_daemon.proxy, b"GET /first HTTP/1.1\r\n" + route + b"\r\n")) == 200, PATIENCE, "the spy")
+    hidden = b"0\r\n\r\nGET /hidden HTTP/1.1\r\n" + route + b"connection: close\r\n\r\n"
     for framing in (
         b"content-length: 4\r\ntransfer-encoding: chunked\r\n",
         b"transfer-encoding: chunked\r\ncontent-length: 4\r\n",
@@ -266,19 +306,20 @@ def test_no_request_hides_in_another(own_daemon, target):
         b"connection: content-length\r\ncontent-length: 60\r\n",
         b"connection: transfer-encoding\r\ntransfer-encoding: chunked\r\n",
     ):
-        before = sandbox.files.read("/tmp/seen", format="bytes")
-        body = b"0\r\n\r\n" + hidden
+        sandbox.files.write("/tmp/seen", "")
+        text = b""
         with connect(own_daemon.proxy) as client:
-            client.sendall(b"POST /open HTTP/1.1\r\n" + route + framing + b"\r\n" + body)
-            client.shutdown(socket.SHUT_WR)
-            answers = until_closed(client)
-        seen = bytes(sandbox.files.read("/tmp/seen", format="bytes"))[len(before) :]
-        heads = seen.count(b"HTTP/1.1\r\n")
-        # If the proxy saw two requests, they are two to the guest as well, and answered as two.
-        assert heads <= max(answers.count(b"HTTP/1.1 "), 1), (framing, seen, answers)
-        if heads > 1 or b"/hidden" in seen:
-            assert b"/hidden HTTP/1.1\r\nhost" in seen or b"0\r\n\r\nGET" in seen or b"\r\n\r\n0\r\n" in seen, (framing, seen)
-        assert not (b"content-length" in seen.lower() and b"transfer-encoding" in seen.lower().split(b"\r\n\r\n")[0]), (framing, seen)
+            client.sendall(b"POST /open HTTP/1.1\r\n" + route + framing + b"\r\n" + hidden)
+            client.settimeout(2)
+            try:
+                while chunk := client.recv(1 << 16):
+                    text += chunk
+            except (ConnectionError, TimeoutError):
+                pass
+        seen = [line.split() for line in sandbox.files.read("/tmp/seen").splitlines()]
+        assert len(seen) == text.count(b"HTTP/1.1 200"), (framing, seen, text)
+        assert all(int(lengths) <= 1 for _, lengths in seen), (framing, seen)
+        assert seen or b"HTTP/1.1 400" in text, (framing, text)
 
 
 def envelope(payload, flags=0, length=None):
@@ -344,33 +385,6 @@ def test_old_and_hasty_clients_are_served(own_daemon, target):
     with connect(address) as client:
         client.sendall(pipelined)
         assert until_closed(client).count(b"HTTP/1.1 204") == 100
-
-
-def test_readers_that_do_not_read(own_daemon, target):
-    """Each asks for an endless file and reads nothing: what is kept for one is small."""
-    _, address, route = places(own_daemon, target)[2]
-    before = memory(own_daemon, "VmRSS")
-    clients = []
-    for _ in range(200):
-        client = connect(address)
-        client.sendall(b"GET /files?path=/dev/zero HTTP/1.1\r\n" + route + b"\r\n")
-        clients.append(client)
-    for client in clients:
-        assert client.recv(1) == b"H"
-    # Until the buffers are full.
-    sizes = []
-
-    def settled():
-        time.sleep(0.2)
-        sizes.append(memory(own_daemon, "VmRSS"))
-        return len(sizes) > 10 and max(sizes[-10:]) - min(sizes[-10:]) < 1 << 20
-
-    wait_for(settled, PATIENCE, "the daemon's memory to settle")
-    each = (sizes[-1] - before) / len(clients)
-    print(f"a client that reads nothing costs {each / 1024:.0f} KiB")
-    for client in clients:
-        client.close()
-    assert each < 1 << 20
 
 
 def test_upgrades_that_say_nothing(own_daemon, target):

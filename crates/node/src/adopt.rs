@@ -62,7 +62,7 @@ pub(crate) async fn survey(config: &NodeConfig, runtime: &dyn Runtime, clock: &d
         match disk::run(move || Ok(read.load())).await? {
             Ok(record) => found.extend(look(runtime, home, record).await),
             // Nothing exists before its state file does.
-            Err(RecordError::Missing) => boot::remove(&id, home).await,
+            Err(RecordError::Missing) => drop(boot::try_remove(&id, &home).await),
             Err(error @ RecordError::Read(_)) => {
                 tracing::error!(sandbox.id = %id, error = chain(&error), "cannot read the state of sandbox `{id}`; it is left alone");
             }
@@ -168,5 +168,5 @@ async fn finish(node: Arc<Node>, home: Home, record: Record, machine: Option<Box
             node.runtime.discard(record.machine.clone().unwrap_or_else(unnamed)).await;
         }
     }
-    boot::remove(&record.sandbox_id, home).await;
+    boot::remove(&node, &record.sandbox_id, home).await;
 }

@@ -134,6 +134,11 @@ impl Node {
         self.check_idle(&handles);
     }
 
+    /// Whether the sandbox has an actor.
+    pub(crate) fn knows(&self, id: &SandboxId) -> bool {
+        self.handles().contains_key(id)
+    }
+
     fn check_idle(&self, handles: &HashMap<SandboxId, Handle>) {
         if self.stop.is_cancelled() && handles.is_empty() {
             self.idle.cancel();

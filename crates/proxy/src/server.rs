@@ -75,7 +75,7 @@ impl Proxy {
         });
         let mut connection = pin!(self.server().serve_connection_with_upgrades(TokioIo::new(io), service));
         let idle_timeout = self.config().idle_timeout();
-        let (mut closing, mut check) = (false, Instant::now() + self.config().head_timeout());
+        let (mut closing, mut check) = (false, Instant::now() + idle_timeout.min(self.config().head_timeout()));
         loop {
             let close = tokio::select! {
                 result = connection.as_mut() => {

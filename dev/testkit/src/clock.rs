@@ -17,6 +17,11 @@ impl HandClock {
         Self(Arc::new(Mutex::new(at)))
     }
 
+    /// Sets it, as an operator may, forwards or back.
+    pub fn set(&self, at: Timestamp) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = at;
+    }
+
     /// Moves it.
     pub fn advance(&self, by: Duration) {
         *self.0.lock().unwrap_or_else(PoisonError::into_inner) += by;

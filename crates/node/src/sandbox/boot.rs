@@ -9,6 +9,7 @@ use std::{io, path::PathBuf, sync::Arc, time::Duration};
 use atoll_runtime::{BootPlan, Exit, Machine, RootFs};
 use atoll_types::{SandboxId, Stopwatch, fault};
 use atoll_wire::connect::Code;
+use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
 use super::{
@@ -23,6 +24,9 @@ use crate::{
     slots::SlotError,
     spec::Spec,
 };
+
+/// The wait before a state directory that could not be removed is tried again.
+const AGAIN: Duration = Duration::from_secs(2);
 
 /// Why a sandbox did not come up. Nothing of it is left.
 #[derive(Debug, thiserror::Error)]
@@ -154,7 +158,7 @@ impl Planned {
                 Ok(Networked { planned: self, place })
             }
             Err(failure) => {
-                remove(&self.spec.id, self.home).await;
+                remove(&self.node, &self.spec.id, self.home).await;
                 Err(failure)
             }
         }
@@ -193,7 +197,7 @@ impl Networked {
             }
             Err(failure) => {
                 place.release();
-                remove(&spec.id, home).await;
+                remove(&node, &spec.id, home).await;
                 Err(failure)
             }
         }
@@ -266,13 +270,29 @@ impl Live {
         fault::point("stop.machine");
         self.place.release();
         fault::point("stop.network");
-        remove(&self.record.sandbox_id, self.home).await;
+        remove(&self.node, &self.record.sandbox_id, self.home).await;
     }
 }
 
-/// Removes a state directory. What cannot be removed stays named by its state file: the next start of the daemon tries again.
-pub(crate) async fn remove(id: &SandboxId, home: Home) {
-    if let Err(error) = disk::run(move || home.remove()).await {
-        tracing::error!(sandbox.id = %id, %error, "cannot remove the state directory of sandbox `{id}`");
+/// Removes a state directory. What cannot be removed now stays named by its state file and is tried again, by the next start at the latest.
+pub(crate) async fn remove(node: &Arc<Node>, id: &SandboxId, home: Home) {
+    if try_remove(id, &home).await {
+        return;
     }
+    let (nodes, id) = (node.clone(), id.clone());
+    let again = async move {
+        // A new run of the sandbox owns the directory, and has removed what was in it.
+        while {
+            sleep(AGAIN).await;
+            !nodes.knows(&id) && !try_remove(&id, &home).await
+        } {}
+    };
+    drop(node.tasks.spawn(node.stop.clone().run_until_cancelled_owned(again)));
+}
+
+/// Whether the directory is gone now.
+pub(crate) async fn try_remove(id: &SandboxId, home: &Home) -> bool {
+    let home = home.clone();
+    let removed = disk::run(move || home.remove()).await;
+    removed.inspect_err(|error| tracing::error!(sandbox.id = %id, %error, "cannot remove the state directory of sandbox `{id}`")).is_ok()
 }

@@ -145,6 +145,28 @@ async fn idle_clients_are_sent_away_and_busy_ones_are_not() {
 }
 
 #[tokio::test]
+async fn who_does_not_come_to_a_request_is_cut_off() {
+    let edge = Edge::with(ProxyConfig { head_timeout_ms: 50, ..ProxyConfig::default() }).await;
+    for begun in ["", "G", "GET / HTTP/1.1\r\nhost: x\r\n", "PRI * HTTP/2.0\r\n\r\n", "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"] {
+        let mut client = edge.client().await;
+        client.send(begun).await;
+        assert!(!client.rest_bytes().await.starts_with(b"HTTP/1.1 2"), "{begun}");
+    }
+    // A first request is enough.
+    let app = Guest::listen().await;
+    edge.publish("abc1", &app, 1);
+    let mut client = edge.client().await;
+    client.send(&format!("GET / HTTP/1.1\r\nHost: {}\r\n\r\n", app.host("abc1"))).await;
+    let mut guest = app.accept().await;
+    guest.head().await;
+    for _ in 0..3 {
+        assert!(!edge.client().await.rest_bytes().await.starts_with(b"HTTP/1.1 2"), "time passes");
+    }
+    guest.send(OK).await;
+    assert_eq!(client.reply().await.body, "ok");
+}
+
+#[tokio::test]
 async fn stopping_lets_the_last_request_finish() {
     let edge = Edge::start().await;
     let app = Guest::listen().await;

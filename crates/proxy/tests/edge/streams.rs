@@ -1,9 +1,15 @@
 //! Bodies as they flow, and how they end.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use http::Request;
 use http_body_util::{BodyExt, Full};
 use hyper::{body::Incoming, client::conn::http2::SendRequest};
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    time::sleep,
+};
 use tokio_util::sync::CancellationToken;
 
 use crate::support::{Edge, Guest, Wire, soon};
@@ -71,6 +77,37 @@ async fn a_request_flows_as_it_is_written() {
     assert_eq!(guest.until("second").await, "second");
     guest.send("0\r\n\r\n").await;
     client.until("0\r\n\r\n").await;
+}
+
+#[tokio::test]
+async fn an_answer_arrives_from_a_server_that_did_not_want_to_read_on() {
+    let (edge, app, _ended) = world().await;
+    for _ in 0..20 {
+        let mut client = edge.client().await;
+        client.send(&format!("POST / HTTP/1.1\r\nHost: {}\r\nContent-Length: 1000000000\r\n\r\n", app.host("abc1"))).await;
+        let mut guest = app.accept().await;
+        guest.head().await;
+        let (mut from_edge, mut to_edge) = client.stream.split();
+        let upload = async { while to_edge.write_all(&[b'x'; 1 << 16]).await.is_ok() {} };
+        let answer = async {
+            // Until there is no room on the way, and the connection ends with much unread.
+            sleep(Duration::from_millis(5)).await;
+            let body = "n".repeat(1000);
+            guest.send(&format!("HTTP/1.1 413 Content Too Large\r\nContent-Length: {}\r\n\r\n{body}", body.len())).await;
+            drop(guest);
+            let mut text = String::new();
+            while text.len() < body.len() || !text.ends_with(&body) {
+                let mut chunk = vec![0; 1 << 16];
+                match soon(from_edge.read(&mut chunk)).await {
+                    Ok(read) if read > 0 => text.push_str(std::str::from_utf8(&chunk[..read]).unwrap()),
+                    end => panic!("{end:?} after {} bytes: {}", text.len(), &text[..text.len().min(300)]),
+                }
+            }
+            text
+        };
+        let text = tokio::select! { text = answer => text, () = async { upload.await; std::future::pending().await } => unreachable!() };
+        assert!(text.starts_with("HTTP/1.1 413"), "{}", &text[..300]);
+    }
 }
 
 #[tokio::test]

@@ -207,8 +207,13 @@ impl Wire {
 
     /// Everything until the other side closes.
     pub async fn rest(&mut self) -> String {
+        String::from_utf8(self.rest_bytes().await).unwrap()
+    }
+
+    /// The same, text or not.
+    pub async fn rest_bytes(&mut self) -> Vec<u8> {
         while self.more().await.is_some() {}
-        String::from_utf8(std::mem::take(&mut self.read)).unwrap()
+        std::mem::take(&mut self.read)
     }
 
     pub async fn exactly(&mut self, length: usize) -> String {

@@ -108,6 +108,39 @@ async fn a_crash_of_the_control_plane_leaves_nothing_half_made() {
     assert_eq!(world.api().get(&format!("/sandboxes/{runs}")).await.status, 200);
 }
 
+/// Deadlines are moments: they hold whatever the clock did in between, and nothing else depends on it.
+#[tokio::test]
+async fn a_clock_that_jumps_ends_what_is_due_and_nothing_else() {
+    let mut world = World::start().await.unwrap();
+    let start = world.now();
+    let short = world.create(json!({"templateID": BASE, "timeout": 600})).await.unwrap();
+    let long = world.create(json!({"templateID": BASE, "timeout": 7200})).await.unwrap();
+    let status = async |world: &World, id: &atoll_types::SandboxId| world.api().get(&format!("/sandboxes/{id}")).await.status;
+
+    world.clock.set(start - Duration::from_secs(86_400));
+    let before = world.create(json!({"templateID": BASE, "timeout": 60})).await.unwrap();
+    assert_eq!(world.api().post(&format!("/sandboxes/{short}/refreshes"), json!({"duration": 60})).await.status, 204);
+    assert_eq!(world.api().get(&format!("/sandboxes/{short}")).await.text("endAt"), "2026-01-01T00:10:00Z", "not shortened");
+    assert_eq!(world.api().get("/v2/sandboxes").await.body.as_array().unwrap().len(), 3);
+    world.stop_node().await;
+    world.start_node().await.unwrap();
+    world.restart_control().await.unwrap();
+    world.control.ready().await;
+    for id in [&short, &long, &before] {
+        assert_eq!(status(&world, id).await, 200, "a restart in the past ends nothing");
+    }
+    world.clock.advance(Duration::from_secs(61));
+    assert_eq!(world.ended(before.as_str()).await.unwrap().reason, EndReason::Timeout);
+
+    world.clock.set(start + Duration::from_secs(3600));
+    assert_eq!(world.ended(short.as_str()).await.unwrap().reason, EndReason::Timeout);
+    assert_eq!(status(&world, &long).await, 200);
+    assert!(world.create(json!({"templateID": BASE, "timeout": 60})).await.is_ok());
+    world.clock.set(start + Duration::from_secs(365 * 86_400));
+    assert_eq!(world.ended(long.as_str()).await.unwrap().reason, EndReason::Timeout);
+    world.emptied().await.unwrap();
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn many_at_once_leave_nothing_behind() {
     let world = World::start().await.unwrap();
