@@ -96,7 +96,7 @@ impl Home {
         self.machine_dir().join("envd.log")
     }
 
-    /// Makes the directory, anchor first.
+    /// Makes the directory, anchor first. Whoever asked removes what is there after an error.
     pub(crate) fn create(&self, record: &Record) -> io::Result<()> {
         let make = |dir: &Path| fs::DirBuilder::new().mode(0o700).create(dir);
         match make(&self.dir) {
@@ -108,10 +108,8 @@ impl Home {
             made => made?,
         }
         fault::point("home.made");
-        self.save(record).and_then(|()| make(&self.machine_dir())).inspect_err(|_| {
-            // The first error is the one to tell; the sweep at the next start removes what stays.
-            let _ = self.remove();
-        })
+        self.save(record)?;
+        make(&self.machine_dir())
     }
 
     /// Replaces the state file. After a crash of the daemon there is the old or the new one, never half of one.

@@ -139,9 +139,13 @@ impl Planned {
                 missing => Ok(missing),
             }
         });
-        match missing.await.map_err(BootFailure::Home)? {
-            Some(index) => Err(BootFailure::Layer(spec.layers[index].as_str().into())),
-            None => Ok(Self { node, spec, home, record, layers }),
+        match missing.await {
+            Ok(None) => Ok(Self { node, spec, home, record, layers }),
+            Ok(Some(index)) => Err(BootFailure::Layer(spec.layers[index].as_str().into())),
+            Err(error) => {
+                remove(&node, &spec.id, home).await;
+                Err(BootFailure::Home(error))
+            }
         }
     }
 
