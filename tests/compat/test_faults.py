@@ -8,6 +8,7 @@ from daemon import wait_for
 from e2b import Sandbox
 from plain import at_rest
 
+
 def test_a_client_that_leaves_during_a_creation(own_daemon):
     """Whether the sandbox comes up or not, no trace of it is unaccounted for: what runs is listed, and can be killed."""
     host, port = own_daemon.api.rsplit(":", 1)

@@ -26,6 +26,12 @@ def first_process(daemon, sandbox):
     return json.loads((daemon.data / "sandboxes" / sandbox / "state.json").read_text())["machine"]["pid"]
 
 
+def made(daemon):
+    """The id of a new sandbox, if there is room for it."""
+    status, reply = ask(daemon, "POST", "/sandboxes", NEW)
+    return status == 201 and reply["sandboxID"]
+
+
 def ended(daemon, sandbox):
     """How a sandbox ended, once it has."""
     return wait_for(lambda: (row := rows(daemon)[sandbox])[0] == "ended" and row[1:], 30, "the end to be recorded")
@@ -268,7 +274,7 @@ def test_no_file_descriptors(own_daemon):
     for client in clients:
         client.close()
     wait_for(lambda: ask(own_daemon, "GET", f"/sandboxes/{sandbox}")[0] == 200, 30, "new clients to be served")
-    new = wait_for(lambda: (made := ask(own_daemon, "POST", "/sandboxes", NEW))[0] == 201 and made[1]["sandboxID"], 30, "a creation to work")
+    new = wait_for(lambda: made(own_daemon), 30, "a creation to work")
     assert envd_answers(own_daemon, sandbox) and envd_answers(own_daemon, new)
     for id in [sandbox, new] + [json.loads(text)["sandboxID"] for status, text in answers if status == 201]:
         assert ask(own_daemon, "DELETE", f"/sandboxes/{id}")[0] == 204
@@ -281,13 +287,13 @@ def test_no_networks(own_daemon):
     own_daemon.settings = {"ATOLL_NETWORK_RANGE": "10.213.77.0/30", "ATOLL_NETWORK_READY": "1"}
     own_daemon.data = Path(tempfile.mkdtemp(prefix="atoll-test-"))
     own_daemon.start()
-    made = [create(own_daemon), create(own_daemon)]
+    both = [create(own_daemon), create(own_daemon)]
     status, reply = ask(own_daemon, "POST", "/sandboxes", NEW)
     assert status == 503 and "all 2 network slots are in use" in reply["message"], reply
-    assert all(envd_answers(own_daemon, sandbox) for sandbox in made)
-    assert ask(own_daemon, "DELETE", f"/sandboxes/{made[0]}")[0] == 204
-    third = wait_for(lambda: (new := ask(own_daemon, "POST", "/sandboxes", NEW))[0] == 201 and new[1]["sandboxID"], 30, "a place to be free")
-    for sandbox in (made[1], third):
+    assert all(envd_answers(own_daemon, sandbox) for sandbox in both)
+    assert ask(own_daemon, "DELETE", f"/sandboxes/{both[0]}")[0] == 204
+    third = wait_for(lambda: made(own_daemon), 30, "a place to be free")
+    for sandbox in (both[1], third):
         assert envd_answers(own_daemon, sandbox)
         assert ask(own_daemon, "DELETE", f"/sandboxes/{sandbox}")[0] == 204
 

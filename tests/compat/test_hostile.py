@@ -207,10 +207,10 @@ def test_connections_without_a_word_cost_little(own_daemon):
 def test_bodies_without_end(own_daemon, target):
     """Chunked, for ever, to whatever takes a body: refused with a status before much of it is taken."""
     posts = {
-        "API": ["/sandboxes", "/v2/sandboxes", f"/sandboxes/{target}/timeout", f"/sandboxes/{target}/refreshes", f"/sandboxes/{target}/connect",
-                f"/v2/sandboxes/{target}/connect", "/templates", "/nothing"],
-        "envd": ["/process.Process/Start", "/process.Process/List", "/process.Process/StreamInput", "/filesystem.Filesystem/ListDir", "/init",
-                 "/nothing"],
+        "API": ["/sandboxes", "/v2/sandboxes", "/templates", "/nothing", f"/v2/sandboxes/{target}/connect"]
+        + [f"/sandboxes/{target}/{verb}" for verb in ("timeout", "refreshes", "connect")],
+        "envd": [f"/process.Process/{method}" for method in ("Start", "List", "StreamInput")]
+        + ["/filesystem.Filesystem/ListDir", "/init", "/nothing"],
         "proxy": ["/"],
     }
     chunk = b"10000\r\n" + b" " * 0x10000 + b"\r\n"
@@ -219,7 +219,8 @@ def test_bodies_without_end(own_daemon, target):
             for kind in (b"application/json", b"application/connect+json", b"application/proto"):
                 sent, answer = 0, b""
                 with connect(address) as client:
-                    client.sendall(b"POST %s HTTP/1.1\r\n%scontent-type: %s\r\ntransfer-encoding: chunked\r\n\r\n" % (path.encode(), route, kind))
+                    head = b"POST %s HTTP/1.1\r\n%scontent-type: %s\r\ntransfer-encoding: chunked\r\n\r\n"
+                    client.sendall(head % (path.encode(), route, kind))
                     try:
                         while sent < 1 << 30 and not select.select([client], [], [], 0)[0]:
                             client.sendall(chunk)
@@ -249,9 +250,8 @@ def test_chunks_of_bad_shape(own_daemon, target):
     for place, address, route in places(own_daemon, target):
         path = b"/sandboxes" if place == "API" else b"/process.Process/List"
         for what, body in bodies.items():
-            head = b"POST %s HTTP/1.1\r\n%scontent-type: application/json\r\ntransfer-encoding: chunked\r\nte: trailers\r\n\r\n" % (path, route)
-            print(place, what)
-            answer = send(address, head, body)
+            fields = b"content-type: application/json\r\ntransfer-encoding: chunked\r\nte: trailers\r\n"
+            answer = send(address, b"POST %s HTTP/1.1\r\n%s%s\r\n" % (path, route, fields), body)
             assert status(answer) in (0, 200, 400, 408, 413, 431, 502), f"{place}, {what}: {answer[:200]}"
 
 
@@ -262,7 +262,8 @@ def serve(client):
     stream = client.makefile("rb")
     while line := stream.readline():
         fields = []
-        while (field := stream.readline().strip().lower()): fields.append(field.split(b":")[0] + b"=" + field.split(b":", 1)[1].strip())
+        while field := stream.readline().strip().lower():
+            fields.append(field.split(b":")[0] + b"=" + field.split(b":", 1)[1].strip())
         lengths = [field for field in fields if field.startswith((b"content-length=", b"transfer-encoding="))]
         if lengths and lengths[0].startswith(b"transfer-encoding"):
             while size := int(stream.readline(), 16): stream.read(size + 2)
@@ -276,13 +277,14 @@ while True:
 
 
 def test_no_request_hides_in_another(own_daemon, target):
-    """A server in the sandbox sees as many requests as the proxy relayed, each with one length at most, whatever a client says of lengths."""
+    """A server in the sandbox sees as many requests as the proxy relayed, each with one length at most, whatever a client says."""
     os.environ.update(own_daemon.env())
     sandbox = Sandbox.connect(target)
     sandbox.files.write("/tmp/spy.py", SPY)
     sandbox.commands.run("python3 /tmp/spy.py", background=True, timeout=0).disconnect()
     route = f"host: 8000-{target}.localhost\r\n".encode()
-    wait_for(lambda: status(send(own_daemon.proxy, b"GET /first HTTP/1.1\r\n" + route + b"\r\n")) == 200, PATIENCE, "the spy")
+    first = b"GET /first HTTP/1.1\r\n" + route + b"\r\n"
+    wait_for(lambda: status(send(own_daemon.proxy, first)) == 200, PATIENCE, "the spy")
     hidden = b"0\r\n\r\nGET /hidden HTTP/1.1\r\n" + route + b"connection: close\r\n\r\n"
     for framing in (
         b"content-length: 4\r\ntransfer-encoding: chunked\r\n",
@@ -346,9 +348,10 @@ def test_envelopes_of_bad_shape(own_daemon, target):
     }
     _, address, route = places(own_daemon, target)[2]
     for kind in (b"application/connect+json", b"application/connect+proto", b"application/json", b"application/proto", b"nonsense"):
-        for path in (b"/process.Process/Start", b"/process.Process/StreamInput", b"/filesystem.Filesystem/WatchDir", b"/process.Process/List"):
+        for path in (b"process.Process/Start", b"process.Process/StreamInput", b"filesystem.Filesystem/WatchDir", b"process.Process/List"):
             for what, body in bodies.items():
-                head = b"POST %s HTTP/1.1\r\n%sconnection: close\r\ncontent-type: %s\r\ncontent-length: %d\r\n\r\n" % (path, route, kind, len(body))
+                fields = b"connection: close\r\ncontent-type: %s\r\ncontent-length: %d\r\n" % (kind, len(body))
+                head = b"POST /%s HTTP/1.1\r\n%s%s\r\n" % (path, route, fields)
                 with connect(address) as client:
                     try:
                         client.sendall(head + body)
@@ -362,18 +365,22 @@ def test_envelopes_of_bad_shape(own_daemon, target):
 def test_paths_that_lead_elsewhere(own_daemon, target):
     """No spelling of a path reaches a route of the platform through the proxy, nor the API without a key."""
     _, address, route = places(own_daemon, target)[2]
-    for path in (b"/init", b"//init", b"/./init", b"/x/../init", b"/%69nit", b"/%2e/init", b"/x/%2e%2e/init", b"/init/", b"/init%2f", b"/init?x",
-                 b"http://x/init", b"http://x//init", b"/init%00", b"/%00/../init", b"/init;x", b"/init#x"):
+    spellings = b"""/init //init /./init /x/../init /%69nit /%2e/init /x/%2e%2e/init /init/ /init%2f /init?x http://x/init http://x//init
+        /init%00 /%00/../init /init;x /init#x"""
+    for path in spellings.split():
         answer = send(address, b"POST " + path + b" HTTP/1.1\r\n" + route + b"content-length: 2\r\n\r\n{}")
         assert status(answer) in (0, 400, 404, 405, 502), f"{path}: {answer[:200]}"
-    for path in (b"/sandboxes", b"//sandboxes", b"/health/../sandboxes", b"/health/%2e%2e/sandboxes", b"/%73andboxes", b"/sandboxes%00",
-                 b"http://x/sandboxes", b"/./sandboxes", b"/openapi.json/../sandboxes", b"*", b"x", b"/\xff", b"/sandboxes/..%2f..%2f"):
+    spellings = b"""/sandboxes //sandboxes /health/../sandboxes /health/%2e%2e/sandboxes /%73andboxes /sandboxes%00 http://x/sandboxes
+        /./sandboxes /openapi.json/../sandboxes * x /\xff /sandboxes/..%2f..%2f"""
+    for path in spellings.split():
         for version in (b"1.1", b"1.0"):
             answer = send(own_daemon.api, b"GET " + path + b" HTTP/" + version + b"\r\nhost: x\r\n\r\n")
             assert status(answer) in (0, 400, 401, 404), f"{path}: {answer[:200]}"
-    for host in (b"", b"host: \r\n", b"host: a b\r\n", b"host: x\r\nhost: y\r\n", b"host: [::1\r\n", b"host: x:99999\r\n", b"host: " + b"x" * 5000 + b"\r\n",
-                 b"host: 99999-iabc.localhost\r\n", b"host: -iabc.localhost\r\n", b"host: 0-iabc.localhost\r\n", b"host: 80-../x.localhost\r\n"):
-        answer = send(own_daemon.proxy, b"GET / HTTP/1.1\r\n" + host + b"\r\n")
+    labels = [label + b".localhost" for label in (b"99999-iabc", b"-iabc", b"0-iabc", b"80-../x")]
+    hosts = [b"", b"a b", b"x\r\nhost: y", b"[::1", b"x:99999", b"x" * 5000, *labels]
+    assert status(send(own_daemon.proxy, b"GET / HTTP/1.1\r\n\r\n")) == 400
+    for host in hosts:
+        answer = send(own_daemon.proxy, b"GET / HTTP/1.1\r\nhost: " + host + b"\r\n\r\n")
         assert status(answer) in (400, 502), f"{host}: {answer[:200]}"
 
 
@@ -391,8 +398,9 @@ def test_upgrades_that_say_nothing(own_daemon, target):
     """Half-open clients behind an upgrade and half-sent bodies; they hold a connection, not the sandbox."""
     _, address, route = places(own_daemon, target)[2]
     clients = []
-    for head in (b"GET / HTTP/1.1\r\n" + route + b"connection: upgrade\r\nupgrade: websocket\r\n\r\n",
-                 b"POST /process.Process/Start HTTP/1.1\r\n" + route + b"content-type: application/connect+json\r\ncontent-length: 1000\r\n\r\n{"):
+    upgrade = b"GET / HTTP/1.1\r\n" + route + b"connection: upgrade\r\nupgrade: websocket\r\n\r\n"
+    half = b"POST /process.Process/Start HTTP/1.1\r\n" + route + b"content-type: application/json\r\ncontent-length: 1000\r\n\r\n{"
+    for head in (upgrade, half):
         for _ in range(200):
             client = connect(address)
             client.sendall(head)
