@@ -18,11 +18,11 @@ build: ## the release programs
 check: ## formatting, clippy, walls, generated code, tests
 	@cargo xtask check
 
-test: ## everything: the checks, then the stock SDKs against a daemon; nothing may be left behind
+test: ## everything: the checks, a little fuzzing, then the stock SDKs against a daemon; nothing may be left behind
 	@scripts/host-packages test
 	@mkdir -p target
 	@scripts/traces > target/traces-before
-	@{ cargo xtask build --release && cargo xtask check && tests/compat/run; } 2>&1 | tee $(LOG)
+	@{ cargo xtask build --release && cargo xtask check && cargo xtask fuzz --seconds 2 && tests/compat/run; } 2>&1 | tee $(LOG)
 	@left=$$(scripts/traces | LC_ALL=C comm -13 target/traces-before -); \
 	[ -z "$$left" ] || { printf 'atoll: the tests left these behind:\n%s\n' "$$left"; exit 1; }
 	@echo "atoll: nothing left behind"

@@ -5,15 +5,15 @@
 //! decides how paths resolve and who owns what is made, not what is allowed.
 
 mod compose;
-mod conditions;
+pub mod conditions;
 mod download;
-mod encoding;
+pub mod encoding;
 mod gzip;
 mod media;
-pub(crate) mod metadata;
-mod multipart;
-mod parameters;
-mod query;
+pub mod metadata;
+pub mod multipart;
+pub mod parameters;
+pub mod query;
 mod upload;
 
 use std::{fmt::Display, io, path::PathBuf};

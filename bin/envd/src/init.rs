@@ -66,8 +66,8 @@ async fn answer(state: Arc<State>, body: Body) -> Response<Body> {
     }
 }
 
-/// `None` for whatever is no valid request.
-fn parse(bytes: &[u8]) -> Option<(InitRequest, Option<DateTime<Utc>>)> {
+/// Reads the body of a call and when it was sent; `None` for whatever is no valid request.
+pub fn parse(bytes: &[u8]) -> Option<(InitRequest, Option<DateTime<Utc>>)> {
     if bytes.is_empty() {
         return Some((InitRequest::default(), None));
     }

@@ -4,12 +4,12 @@
 mod boot;
 mod certificates;
 mod cors;
-mod files;
+pub mod files;
 mod filesystem;
 pub mod flags;
 mod forwarder;
 mod hosts;
-mod init;
+pub mod init;
 mod keepalive;
 pub mod log;
 mod metrics;

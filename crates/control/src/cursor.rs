@@ -6,14 +6,14 @@ use base64::{Engine as _, engine::general_purpose::URL_SAFE};
 use chrono::SecondsFormat;
 
 /// The token for the page after `last`.
-pub(crate) fn token(last: &Cursor, order: Order) -> String {
+pub fn token(last: &Cursor, order: Order) -> String {
     let at = last.started_at.to_rfc3339_opts(SecondsFormat::AutoSi, true);
     let suffix = if order == Order::Ascending { "__asc" } else { "" };
     URL_SAFE.encode(format!("{at}__{}{suffix}", last.id))
 }
 
 /// What a token means; `None` when it is none, or is one of a list in the other order.
-pub(crate) fn parse(token: &str, order: Order) -> Option<Cursor> {
+pub fn parse(token: &str, order: Order) -> Option<Cursor> {
     let text = String::from_utf8(URL_SAFE.decode(token).ok()?).ok()?;
     let text = match order {
         Order::Ascending => text.strip_suffix("__asc")?,

@@ -43,7 +43,7 @@ pub(crate) enum Kind {
 
 /// Why a request failed.
 #[derive(Debug)]
-pub(crate) struct ApiError {
+pub struct ApiError {
     kind: Kind,
     public: String,
     error_code: Option<&'static str>,

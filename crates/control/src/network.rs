@@ -13,7 +13,7 @@ use crate::error::{ApiError, Kind};
 const EVERYTHING: &str = "0.0.0.0/0";
 
 /// What the sandbox may reach; also gives the settings their defaults, as they are shown later.
-pub(crate) fn check(
+pub fn check(
     network: Option<NetworkConfig>,
     allow_internet_access: Option<bool>,
     secure: bool,

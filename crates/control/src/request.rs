@@ -81,10 +81,11 @@ pub(crate) fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, ApiError> {
 }
 
 /// The query string, decoded once.
-pub(crate) struct Query(Vec<(String, String)>);
+pub struct Query(Vec<(String, String)>);
 
 impl Query {
-    fn parse(text: &str) -> Result<Self, ApiError> {
+    /// Reads the text after the `?`.
+    pub fn parse(text: &str) -> Result<Self, ApiError> {
         let pairs = text.split('&').filter(|pair| !pair.is_empty()).map(|pair| {
             let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
             Some((unescape(name)?, unescape(value)?))
@@ -93,12 +94,12 @@ impl Query {
     }
 
     /// A parameter as text.
-    pub(crate) fn text(&self, name: &str) -> Option<&str> {
+    pub fn text(&self, name: &str) -> Option<&str> {
         self.0.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str())
     }
 
     /// A parameter as the items of a comma-separated list, which may also be given item by item.
-    pub(crate) fn list(&self, name: &str) -> Option<Vec<&str>> {
+    pub fn list(&self, name: &str) -> Option<Vec<&str>> {
         self.text(name)?;
         Some(self.0.iter().filter(|(key, _)| key == name).flat_map(|(_, value)| value.split(',')).collect())
     }
@@ -128,7 +129,7 @@ pub(crate) fn bad(name: &str, why: impl Display) -> ApiError {
 }
 
 /// Decodes form encoding; `None` for a stray `%` and for what is not UTF-8.
-pub(crate) fn unescape(text: &str) -> Option<String> {
+pub fn unescape(text: &str) -> Option<String> {
     let spaced = text.replace('+', " ");
     let escapes = |text: &str| text.split('%').skip(1).all(|rest| rest.len() >= 2 && rest.bytes().take(2).all(|b| b.is_ascii_hexdigit()));
     if !escapes(&spaced) {

@@ -21,7 +21,7 @@ const LIMIT: u64 = 1 << 20;
 
 /// What the state file says.
 #[derive(Debug, Clone, Serialize, Deserialize)]
-pub(crate) struct Record {
+pub struct Record {
     pub sandbox_id: SandboxId,
     pub generation: u64,
     pub template_id: TemplateId,
@@ -58,7 +58,7 @@ struct OnlyVersion {
 
 /// Why a state file cannot be read.
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum RecordError {
+pub enum RecordError {
     /// There is none: nothing of the sandbox existed yet, or nothing exists any more.
     #[error("there is no state file")]
     Missing,
@@ -72,6 +72,23 @@ pub(crate) enum RecordError {
     Version(u32),
     #[error("the state file speaks of sandbox `{0}`")]
     Misplaced(SandboxId),
+}
+
+impl Record {
+    /// Reads the text of a state file.
+    pub fn parse(text: &[u8]) -> Result<Self, RecordError> {
+        let OnlyVersion { version } = serde_json::from_slice(text).map_err(RecordError::Corrupt)?;
+        if version != VERSION {
+            return Err(RecordError::Version(version));
+        }
+        let Versioned { record, .. } = serde_json::from_slice(text).map_err(RecordError::Corrupt)?;
+        Ok(record)
+    }
+
+    /// The text of a state file.
+    pub fn to_text(&self) -> serde_json::Result<Vec<u8>> {
+        serde_json::to_vec(&Versioned { version: VERSION, record: self })
+    }
 }
 
 /// One state directory. The methods block; call them where that is allowed.
@@ -114,7 +131,7 @@ impl Home {
 
     /// Replaces the state file. After a crash of the daemon there is the old or the new one, never half of one.
     pub(crate) fn save(&self, record: &Record) -> io::Result<()> {
-        let text = serde_json::to_vec(&Versioned { version: VERSION, record })?;
+        let text = record.to_text()?;
         let draft = self.dir.join("state.json.new");
         let mut file = fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&draft)?;
         fault::fallible("home.draft")?;
@@ -135,11 +152,7 @@ impl Home {
             return Err(RecordError::TooLarge);
         }
         let text = fs::read(self.anchor()).map_err(RecordError::Read)?;
-        let OnlyVersion { version } = serde_json::from_slice(&text).map_err(RecordError::Corrupt)?;
-        if version != VERSION {
-            return Err(RecordError::Version(version));
-        }
-        let Versioned { record, .. } = serde_json::from_slice::<Versioned<Record>>(&text).map_err(RecordError::Corrupt)?;
+        let record = Record::parse(&text)?;
         match self.dir.file_name().is_some_and(|name| name == record.sandbox_id.as_str()) {
             true => Ok(record),
             false => Err(RecordError::Misplaced(record.sandbox_id)),

@@ -9,11 +9,11 @@ mod adopt;
 mod board;
 mod config;
 mod disk;
-mod home;
+pub mod home;
 mod networks;
 mod node;
 mod routes;
-mod sandbox;
+pub mod sandbox;
 #[cfg(test)]
 mod scratch;
 mod service;

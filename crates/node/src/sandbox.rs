@@ -5,5 +5,5 @@ mod agent;
 pub(crate) mod boot;
 pub(crate) mod decide;
 mod hits;
-pub(crate) mod log;
+pub mod log;
 mod sample;

@@ -60,7 +60,9 @@ pub fn target(authority: &str, headers: &HeaderMap) -> Result<Target, BadHost> {
     let mut target = from_headers(headers)?;
     let shared = if label.eq_ignore_ascii_case("sandbox") { domain } else { host };
     if !shared.is_empty() && target.port != ENVD_PORT {
-        target.own_host = Some(format!("{}-{}.{shared}{port}", target.port, target.sandbox));
+        // An id that leaves no room for a port has no host of its own.
+        let own = format!("{}-{}.{shared}", target.port, target.sandbox);
+        target.own_host = is_name(&own).then(|| own + port);
     }
     Ok(target)
 }
@@ -207,6 +209,8 @@ mod tests {
         assert_eq!(own("127.0.0.1:3002"), None);
         assert_eq!(own("[::1]:3002"), None);
         assert_eq!(own("80-xyz.example.com"), None);
+        let long = "a".repeat(63);
+        assert_eq!(target("localhost", &headers(&long, "80")).unwrap().own_host, None, "no label is longer than 63");
     }
 
     #[test]

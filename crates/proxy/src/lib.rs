@@ -11,10 +11,10 @@
 
 mod body;
 mod config;
-mod control_route;
+pub mod control_route;
 mod dial;
-mod head;
-mod host;
+pub mod head;
+pub mod host;
 mod page;
 mod pool;
 mod refusal;

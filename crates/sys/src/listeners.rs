@@ -93,7 +93,7 @@ fn request(family: AddressFamily) -> [u8; REQUEST] {
 }
 
 /// Reads one datagram of a dump; true when it was the last.
-fn read(mut datagram: &[u8], found: &mut Vec<SocketAddr>) -> io::Result<bool> {
+pub fn read(mut datagram: &[u8], found: &mut Vec<SocketAddr>) -> io::Result<bool> {
     while !datagram.is_empty() {
         let length = u32::from_ne_bytes(array(datagram, 0).ok_or_else(malformed)?) as usize;
         let kind = u16::from_ne_bytes(array(datagram, 4).ok_or_else(malformed)?);

@@ -249,7 +249,8 @@ impl Netlink {
 }
 
 impl Link {
-    fn read(body: &[u8]) -> Option<Self> {
+    /// Reads the body of a message about a link.
+    pub fn read(body: &[u8]) -> Option<Self> {
         let attributes = body.get(16..)?;
         let name = attribute(attributes, libc::IFLA_IFNAME)?;
         Some(Self {
@@ -323,15 +324,19 @@ impl Request {
 
 /// One message of a datagram.
 #[derive(Debug, PartialEq, Eq)]
-struct Message<'a> {
-    kind: u16,
-    flags: u16,
-    sequence: u32,
-    body: &'a [u8],
+pub struct Message<'a> {
+    /// What it is about.
+    pub kind: u16,
+    /// `NLM_F_…`.
+    pub flags: u16,
+    /// That of the request it answers.
+    pub sequence: u32,
+    /// What comes after its header.
+    pub body: &'a [u8],
 }
 
 /// The messages of a datagram; an error, once, where it is malformed.
-fn messages(mut rest: &[u8]) -> impl Iterator<Item = io::Result<Message<'_>>> {
+pub fn messages(mut rest: &[u8]) -> impl Iterator<Item = io::Result<Message<'_>>> {
     std::iter::from_fn(move || {
         if rest.is_empty() {
             return None;
@@ -351,7 +356,7 @@ fn split(datagram: &[u8]) -> Option<(Message<'_>, &[u8])> {
 }
 
 /// The value of the first attribute of a kind.
-fn attribute(mut rest: &[u8], kind: u16) -> Option<&[u8]> {
+pub fn attribute(mut rest: &[u8], kind: u16) -> Option<&[u8]> {
     loop {
         let length = usize::from(u16_at(rest, 0)?);
         let value = rest.get(4..length)?;

@@ -6,7 +6,7 @@
 mod call;
 mod client;
 mod code;
-mod envelope;
+pub mod envelope;
 mod stream;
 
 pub use call::{Call, client_stream, server_stream, unary};

@@ -4,6 +4,7 @@ mod bench;
 mod build;
 mod check;
 mod config;
+mod fuzz;
 mod lines;
 mod links;
 mod walls;
@@ -20,6 +21,7 @@ const USAGE: &str = "\
 cargo xtask build [--release | --dist]  the guest programs, then atolld (which embeds them) and atoll
 cargo xtask check                       formatting, clippy, walls, generated code, tests
 cargo xtask bench [--help]              how fast it is, against its targets and its peers
+cargo xtask fuzz [TARGET…] [--seconds N]  looks for inputs that break the targets of tests/fuzz, 60 s each unless said
 cargo xtask walls                       the allowed dependencies between crates
 cargo xtask wire [--check]              Rust messages from spec/*.proto
 cargo xtask config [--check]            the reference in docs/configuration.md
@@ -86,6 +88,7 @@ fn perform(arguments: &[String]) -> Result<()> {
         ["build", "--dist"] => build(&workspace, "dist"),
         ["bench", ref arguments @ ..] => bench::run(&workspace, arguments),
         ["check"] => check::run(&workspace),
+        ["fuzz", ref arguments @ ..] => fuzz::run(&workspace, arguments),
         ["walls"] => walls::run(&workspace),
         ["wire"] => wire::run(&workspace.root, false),
         ["wire", "--check"] => wire::run(&workspace.root, true),

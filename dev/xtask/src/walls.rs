@@ -25,6 +25,7 @@ types   ->
 manual  ->
 testkit -> control node proxy runtime store sys types wire
 bench   ->
+fuzz    -> control envd node proxy store sys types wire
 xtask   ->
 ";
 

@@ -120,11 +120,12 @@ impl<R: Read> Multipart<R> {
     /// Reads on until `find` finds something in what is unread, which must be soon.
     fn head<T>(&mut self, find: impl Fn(&[u8]) -> Option<T>) -> Result<T, MultipartError> {
         loop {
-            let window = &self.buffer[self.start..self.end];
+            // What is there beyond the limit does not count: an answer must not depend on how much arrived at once.
+            let window = &self.buffer[self.start..self.end.min(self.start + LONGEST_HEAD)];
             if let Some(found) = find(window) {
                 return Ok(found);
             }
-            if window.len() > LONGEST_HEAD {
+            if window.len() == LONGEST_HEAD {
                 return Err(MultipartError::HeadTooLong);
             }
             self.fill().map_err(MultipartError::Read)?;
@@ -284,6 +285,8 @@ mod tests {
         assert!(matches!(error(b"--b\r\nA: \xff\r\n\r\n"), MultipartError::Head));
         let long = format!("--b\r\nA: {}\r\n\r\n", "x".repeat(2 * LONGEST_HEAD));
         assert!(matches!(error(long.as_bytes()), MultipartError::HeadTooLong));
+        let whole = parse(long.as_bytes(), "b", vec![long.len()]).unwrap_err();
+        assert!(matches!(whole, MultipartError::HeadTooLong), "however much arrives at once");
         let padded = format!("--b{}\r\n\r\n", " ".repeat(2 * LONGEST_HEAD));
         assert!(matches!(error(padded.as_bytes()), MultipartError::HeadTooLong));
         for boundary in [String::new(), "b".repeat(LONGEST_BOUNDARY + 1)] {

@@ -141,7 +141,7 @@ impl Tail {
 }
 
 /// Reads a line of `envd`: a JSON object, or any text.
-fn parse(id: &SandboxId, text: &[u8], now: Timestamp) -> LogLine {
+pub fn parse(id: &SandboxId, text: &[u8], now: Timestamp) -> LogLine {
     let mut line = LogLine { sandbox_id: id.to_string(), at: Some(now.into()), level: "info".into(), ..LogLine::default() };
     let Ok(Value::Object(object)) = serde_json::from_slice::<Value>(text) else {
         line.message = String::from_utf8_lossy(text).into_owned();

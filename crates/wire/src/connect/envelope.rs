@@ -14,8 +14,10 @@ const END: u8 = 2;
 
 /// What one envelope carries.
 #[derive(Debug, PartialEq)]
-pub(crate) enum Envelope {
+pub enum Envelope {
+    /// A message, no longer compressed.
     Message(Bytes),
+    /// The last of a response, and how the call went.
     End(Result<(), RpcError>),
 }
 
@@ -25,14 +27,16 @@ struct EndOfStream {
     error: Option<ErrorBody>,
 }
 
-pub(crate) fn message(payload: &Bytes) -> Result<Bytes, RpcError> {
+/// A message in its envelope; an error if it is longer than [`MESSAGE_LIMIT`].
+pub fn message(payload: &Bytes) -> Result<Bytes, RpcError> {
     if payload.len() > MESSAGE_LIMIT {
         return Err(RpcError::resource_exhausted(format!("a message of {} bytes", payload.len())));
     }
     Ok(frame(0, payload))
 }
 
-pub(crate) fn end(result: Result<(), RpcError>) -> Bytes {
+/// The envelope that ends a response.
+pub fn end(result: Result<(), RpcError>) -> Bytes {
     let end = EndOfStream { error: result.err().map(ErrorBody::from) };
     let payload = serde_json::to_vec(&end).expect("two strings always have a JSON form");
     frame(END, &payload)
@@ -47,23 +51,29 @@ fn frame(flags: u8, payload: &[u8]) -> Bytes {
 }
 
 /// Finds envelopes in bytes that arrive in any pieces.
-#[derive(Default)]
-pub(crate) struct Decoder {
-    pub(crate) buffer: BytesMut,
-    pub(crate) gzip: bool,
+pub struct Decoder {
+    buffer: BytesMut,
+    gzip: bool,
 }
 
 impl Decoder {
-    pub(crate) fn push(&mut self, bytes: &[u8]) {
+    /// For a stream that may hold messages compressed with gzip, or may not.
+    pub fn new(gzip: bool) -> Self {
+        Self { buffer: BytesMut::new(), gzip }
+    }
+
+    /// Takes what has arrived.
+    pub fn push(&mut self, bytes: &[u8]) {
         self.buffer.extend_from_slice(bytes);
     }
 
-    pub(crate) fn is_empty(&self) -> bool {
+    /// Whether nothing is left over, not even the start of an envelope.
+    pub fn is_empty(&self) -> bool {
         self.buffer.is_empty()
     }
 
     /// The next whole envelope, or `None` until more bytes come.
-    pub(crate) fn next(&mut self) -> Result<Option<Envelope>, RpcError> {
+    pub fn next_envelope(&mut self) -> Result<Option<Envelope>, RpcError> {
         let Some(mut head) = self.buffer.get(..5) else { return Ok(None) };
         let (flags, length) = (head.get_u8(), head.get_u32() as usize);
         if flags & !(COMPRESSED | END) != 0 {

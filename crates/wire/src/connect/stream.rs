@@ -28,8 +28,7 @@ pub struct Messages<M> {
 
 impl<M: Message> Messages<M> {
     pub(crate) fn new(body: Body, codec: Codec, gzip: bool, needs_end: bool) -> Self {
-        let decoder = envelope::Decoder { gzip, ..Default::default() };
-        Self { body, decoder, codec, ended: false, needs_end, message: PhantomData }
+        Self { body, decoder: envelope::Decoder::new(gzip), codec, ended: false, needs_end, message: PhantomData }
     }
 
     /// The next message; `None` after the last.
@@ -38,7 +37,7 @@ impl<M: Message> Messages<M> {
             if self.ended {
                 return Ok(None);
             }
-            match self.decoder.next()? {
+            match self.decoder.next_envelope()? {
                 Some(envelope::Envelope::Message(payload)) => return self.codec.decode(payload).map(Some),
                 Some(envelope::Envelope::End(result)) => {
                     self.ended = true;

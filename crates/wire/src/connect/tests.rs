@@ -260,12 +260,12 @@ proptest! {
             wire.extend_from_slice(&envelope::message(&Bytes::from(message.clone())).unwrap());
         }
         wire.extend_from_slice(&envelope::end(Ok(())));
-        let mut decoder = Decoder::default();
+        let mut decoder = Decoder::new(false);
         let mut seen = Vec::new();
         let mut ended = false;
         for piece in wire.chunks(cut) {
             decoder.push(piece);
-            while let Some(envelope) = decoder.next().unwrap() {
+            while let Some(envelope) = decoder.next_envelope().unwrap() {
                 match envelope {
                     envelope::Envelope::Message(bytes) => seen.push(bytes.to_vec()),
                     envelope::Envelope::End(result) => { prop_assert_eq!(result, Ok(())); ended = true; }
@@ -278,9 +278,9 @@ proptest! {
 
     #[test]
     fn any_bytes_are_an_envelope_or_an_error(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
-        let mut decoder = Decoder { gzip: true, ..Default::default() };
+        let mut decoder = Decoder::new(true);
         decoder.push(&bytes);
-        while let Ok(Some(_)) = decoder.next() {}
+        while let Ok(Some(_)) = decoder.next_envelope() {}
         let _ = Codec::Proto.decode::<StartRequest>(Bytes::from(bytes.clone()));
         let _ = Codec::Json.decode::<StartRequest>(Bytes::from(bytes));
     }
