@@ -115,7 +115,7 @@ fn from_headers(headers: &HeaderMap) -> Result<Target, BadHost> {
 }
 
 /// The header's only value; `Err` when there are several or it is not text.
-pub fn only(headers: &HeaderMap, name: HeaderName) -> Result<Option<&str>, ()> {
+pub(crate) fn only(headers: &HeaderMap, name: HeaderName) -> Result<Option<&str>, ()> {
     let mut values = headers.get_all(name).iter();
     match (values.next(), values.next()) {
         (None, _) => Ok(None),

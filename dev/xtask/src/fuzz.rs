@@ -161,7 +161,7 @@ impl Numbers {
             let digits: String = line.split_once(label)?.1.trim_start().chars().take_while(char::is_ascii_digit).collect();
             digits.parse().ok()
         };
-        let last = log.lines().rev().find(|line| line.starts_with('#'))?;
+        let last = log.lines().rev().find(|line| line.starts_with('#') && line.contains(" cov: "))?;
         let stat = |label: &str| log.lines().rev().find_map(|line| after(line, label));
         Some(Self {
             executions: stat("stat::number_of_executed_units:")?,
@@ -185,7 +185,7 @@ mod tests {
 
     #[test]
     fn the_numbers_of_a_run_are_read() {
-        let log = "#2\tINITED cov: 8 ft: 8 corp: 1/1b exec/s: 0 rss: 27Mb\n#14485814\tDONE   cov: 11 ft: 12 corp: 4/13b lim: 4096 exec/s: 1316892 rss: 27Mb\nDone 14485814 runs in 11 second(s)\nstat::number_of_executed_units: 14485814\nstat::average_exec_per_sec:     1316892\n";
+        let log = "#2\tINITED cov: 8 ft: 8 corp: 1/1b exec/s: 0 rss: 27Mb\n#14485814\tDONE   cov: 11 ft: 12 corp: 4/13b lim: 4096 exec/s: 1316892 rss: 27Mb\nDone 14485814 runs in 11 second(s)\n###### Recommended dictionary. ######\nstat::number_of_executed_units: 14485814\nstat::average_exec_per_sec:     1316892\n";
         let expected = Numbers { executions: 14_485_814, per_second: 1_316_892, coverage: 11, corpus: 4 };
         assert_eq!(Numbers::read(log), Some(expected));
         assert_eq!(Numbers::read("nothing"), None);
