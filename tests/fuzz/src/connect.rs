@@ -13,8 +13,13 @@ use atoll_wire::{
 use bytes::Bytes;
 use http::{Method, Request, StatusCode, header, request::Parts};
 use http_body_util::BodyExt as _;
+use tokio::runtime::{Builder, Runtime};
 
 use crate::input::Input;
+
+thread_local! {
+    static RUNTIME: Runtime = Builder::new_current_thread().enable_time().build().expect("a runtime without threads");
+}
 
 /// Line 1: `gzip`, or not. Line 2: pieces of the rest, a stream of envelopes.
 ///
@@ -60,8 +65,7 @@ pub fn connect_stream(bytes: &[u8]) {
     head.method = Method::POST;
     head.headers = input.headers();
     let pieces = input.pieces();
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().expect("a runtime without threads");
-    runtime.block_on(async {
+    let work = async {
         let Ok(call) = Call::parse(&head) else { return };
         let whole = pieces.concat();
         for kind in [Kind::Unary, Kind::ServerStream, Kind::ClientStream] {
@@ -69,7 +73,8 @@ pub fn connect_stream(bytes: &[u8]) {
             assert_eq!(cut, answer(&call, kind, &[&whole]).await);
             check_answer(&head, &call, cut.0, &cut.1);
         }
-    });
+    };
+    RUNTIME.with(|runtime| runtime.block_on(work));
 }
 
 #[derive(Clone, Copy)]
