@@ -76,7 +76,8 @@ pub fn to_guest(head: &mut request::Parts, body: &impl Body, own_host: Option<St
         headers.append(CONNECTION, HeaderValue::from_static("upgrade"));
         headers.insert(UPGRADE, protocol);
     }
-    let target = head.uri.path_and_query().cloned().unwrap_or_else(|| PathAndQuery::from_static("/"));
+    // The empty path of `http://host#fragment` calls itself `/`, but would be written as nothing.
+    let target = head.uri.path_and_query().filter(|target| *target != "/").cloned().unwrap_or_else(|| PathAndQuery::from_static("/"));
     head.uri = Uri::from(target);
     head.version = Version::HTTP_11;
     head.extensions.clear();
