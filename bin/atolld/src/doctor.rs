@@ -13,7 +13,7 @@ use serde::Serialize;
 use crate::{
     bootstrap::{self, find_program},
     config::{Config, RuntimeKind, Source},
-    data,
+    data, print,
 };
 
 /// One thing that was looked at.
@@ -89,8 +89,9 @@ pub fn examine(config: &Config) -> Vec<Finding> {
 /// Prints the findings; whether Atoll can start.
 pub fn report(findings: &[Finding], json: bool) -> anyhow::Result<bool> {
     let missing = findings.iter().filter(|finding| !finding.ok && finding.required).count();
+    let mut text = String::new();
     if json {
-        println!("{}", serde_json::to_string_pretty(findings)?);
+        text = serde_json::to_string_pretty(findings)? + "\n";
     } else {
         let coloured = stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
         for Finding { what, ok, required, why, fix } in findings {
@@ -101,16 +102,17 @@ pub fn report(findings: &[Finding], json: bool) -> anyhow::Result<bool> {
             };
             let word = if coloured { format!("\x1b[{colour}m{word:<7}\x1b[0m") } else { format!("{word:<7}") };
             match ok {
-                true => println!("{word}  {what}"),
-                false => println!("{word}  {what}\n         why: {why}\n         fix: {fix}"),
+                true => text += &format!("{word}  {what}\n"),
+                false => text += &format!("{word}  {what}\n         why: {why}\n         fix: {fix}\n"),
             }
         }
-        match (missing, findings.iter().filter(|finding| !finding.ok).count() - missing) {
-            (0, 0) => println!("\nAtoll can run here."),
-            (0, advice) => println!("\nAtoll can run here; it would do better with {advice} of the above."),
-            (missing, _) => println!("\nAtoll cannot run here: {missing} of the above must be put right first."),
-        }
+        text += &match (missing, findings.iter().filter(|finding| !finding.ok).count() - missing) {
+            (0, 0) => "\nAtoll can run here.\n".into(),
+            (0, advice) => format!("\nAtoll can run here; it would do better with {advice} of the above.\n"),
+            (missing, _) => format!("\nAtoll cannot run here: {missing} of the above must be put right first.\n"),
+        };
     }
+    print(&text)?;
     Ok(missing == 0)
 }
 

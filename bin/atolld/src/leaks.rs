@@ -11,7 +11,7 @@ use atoll_node::slots;
 use atoll_sys::loop_device;
 use serde::Serialize;
 
-use crate::instance;
+use crate::{instance, print};
 
 /// Something that is there.
 #[derive(Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -53,13 +53,10 @@ pub fn find(data_dir: &Path) -> Result<Vec<Trace>> {
 
 /// Prints what was found; whether that was nothing.
 pub fn report(found: &[Trace], json: bool) -> Result<bool> {
-    if json {
-        println!("{}", serde_json::to_string_pretty(found)?);
-    } else {
-        for Trace { kind, what } in found {
-            println!("{kind}: {what}");
-        }
-    }
+    print(&match json {
+        true => serde_json::to_string_pretty(found)? + "\n",
+        false => found.iter().map(|Trace { kind, what }| format!("{kind}: {what}\n")).collect(),
+    })?;
     Ok(found.is_empty())
 }
 

@@ -17,7 +17,11 @@ mod serve;
 mod team;
 mod tls;
 
-use std::{io::Write as _, path::PathBuf, process::ExitCode};
+use std::{
+    io::{self, Write as _},
+    path::PathBuf,
+    process::ExitCode,
+};
 
 use anyhow::{Context as _, Result};
 use clap::{CommandFactory as _, Parser, Subcommand};
@@ -145,10 +149,10 @@ fn main() -> ExitCode {
 fn perform(cli: Cli) -> Result<bool> {
     let role = cli.role.unwrap_or(Role::All);
     match role {
-        Role::Config => print!("{}", config::DEFAULTS),
-        Role::Completion { shell } => print!("{}", atoll_manual::completion(Cli::command(), shell, "", "")),
+        Role::Config => print(config::DEFAULTS)?,
+        Role::Completion { shell } => print(&atoll_manual::completion(Cli::command(), shell, "", ""))?,
         Role::Man { dir: Some(dir) } => atoll_manual::write_pages(&Cli::command(), &CLOSING, &dir)?,
-        Role::Man { dir: None } => std::io::stdout().write_all(&atoll_manual::page(&Cli::command(), &CLOSING)?)?,
+        Role::Man { dir: None } => print(&String::from_utf8(atoll_manual::page(&Cli::command(), &CLOSING)?)?)?,
         role => return act(role, cli.config, cli.log_format),
     }
     Ok(true)
@@ -177,6 +181,15 @@ fn act(role: Role, file: Option<PathBuf>, log_format: Option<LogFormat>) -> Resu
     }
 }
 
+/// Writes to standard output. Whoever reads it may have seen enough.
+fn print(text: &str) -> io::Result<()> {
+    let mut out = io::stdout().lock();
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        result => result,
+    }
+}
+
 /// A sandbox costs a few descriptors, each of its connections two, and service managers start programs with room for 1024.
 fn raise_open_files() {
     const WANTED: u64 = 1 << 18;
@@ -197,10 +210,11 @@ fn in_runtime<T>(work: impl Future<Output = Result<T>>) -> Result<T> {
     result
 }
 
-/// Cancels `closing` when the process is told to end.
+/// Cancels `closing` when the process is told to end. From now on SIGHUP does not end it: it is for whoever keeps certificates.
 fn listen_to_signals(closing: CancellationToken) -> Result<tokio::task::JoinHandle<()>> {
     let mut terminate = signal(SignalKind::terminate()).context("listening to SIGTERM")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("listening to SIGINT")?;
+    drop(signal(SignalKind::hangup()).context("listening to SIGHUP")?);
     Ok(tokio::spawn(async move {
         let name = tokio::select! {
             _ = terminate.recv() => "SIGTERM",

@@ -1,6 +1,9 @@
 //! `atolld team create`: works on the database, whether the daemon runs or not.
 
-use std::path::Path;
+use std::{
+    io::{self, Write as _},
+    path::Path,
+};
 
 use anyhow::{Context as _, Result, bail, ensure};
 use atoll_store::{Limits, Store};
@@ -20,8 +23,7 @@ pub async fn create(data_dir: &Path, name: &str) -> Result<()> {
     let (key, now) = (ApiKey::random(), SystemClock.now());
     let team = store.ensure_team(&slug, name, Limits::default(), now).await?;
     store.ensure_key(&team.id, &key, "first key", now).await.context("storing the key")?;
-    println!("team {slug} ({})\n{}", team.id, key.expose());
-    Ok(())
+    writeln!(io::stdout(), "team {slug} ({})\n{}", team.id, key.expose()).context("printing the key, which is lost")
 }
 
 /// The name as it appears before the `/` of template names.

@@ -9,6 +9,8 @@ use std::{
     process::{Child, Command, Output, Stdio},
 };
 
+use rustix::process::{Pid, Signal, kill_process};
+
 /// A directory that goes with the test.
 struct Scratch(PathBuf);
 
@@ -72,9 +74,12 @@ impl Daemon {
         answer.lines().next().unwrap().to_owned()
     }
 
+    fn signal(&self, signal: Signal) {
+        kill_process(Pid::from_child(&self.child), signal).unwrap();
+    }
+
     fn stop(mut self) {
-        let pid = rustix::process::Pid::from_child(&self.child);
-        rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
+        self.signal(Signal::TERM);
         assert_eq!(self.child.wait().unwrap().code(), Some(0));
     }
 }
@@ -93,6 +98,7 @@ fn starts_answers_stops_and_remembers() {
     let daemon = Daemon::start(&data);
     let key = daemon.export("E2B_API_KEY").to_owned();
     assert_eq!(fs::read_to_string(data.join("env")).unwrap() + "atoll ready\n", daemon.exports);
+    daemon.signal(Signal::HUP);
     assert_eq!(daemon.get("/health", ""), "HTTP/1.1 200 OK");
     assert_eq!(daemon.get("/v2/sandboxes", &key), "HTTP/1.1 200 OK");
     assert_eq!(daemon.get("/v2/sandboxes", "e2b_00"), "HTTP/1.1 401 Unauthorized");
@@ -142,6 +148,8 @@ fn what_is_wrong_is_one_sentence() {
         ("ATOLL_CONFIG", &file, "line 2: there is no setting `api.listen_on`"),
         ("ATOLL_CONFIG", "/no/such/file", "/no/such/file"),
         ("ATOLL_API_KEY", "secret", "api.key: invalid API key"),
+        ("ATOLL_TLS_DOMAIN", "localhost:443", "tls.domain must be a name of two or more labels"),
+        ("ATOLL_TLS_KEY", "/no/such/key", "tls.certificate and tls.key belong together"),
         ("ATOLL_LOG", "noisy", "log.level `noisy`"),
         ("ATOLL_DATA_DIR", "/proc/none", "data directory /proc/none"),
     ];
@@ -162,4 +170,15 @@ fn the_printed_settings_are_settings() {
     let doctor = atolld(&scratch.0, &["doctor", "--json", "--config", &file.display().to_string()]).output().unwrap();
     assert!(doctor.status.success(), "{}", stderr(&doctor));
     assert!(String::from_utf8(doctor.stdout).unwrap().contains("\"required\""));
+}
+
+#[test]
+fn a_reader_that_left_is_no_failure() {
+    let scratch = Scratch::new("reader");
+    for arguments in [&["config"][..], &["completion", "bash"], &["man"], &["doctor", "--json"]] {
+        let (reader, writer) = std::io::pipe().unwrap();
+        drop(reader);
+        let output = atolld(&scratch.0, arguments).stdout(writer).output().unwrap();
+        assert!(output.status.success(), "{arguments:?}: {}", stderr(&output));
+    }
 }
