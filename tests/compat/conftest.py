@@ -1,11 +1,23 @@
 import os
 
 import pytest
-from daemon import Daemon
+from daemon import Daemon, Elsewhere
+
+INSIDE = "ATOLL_TEST_INSIDE" in os.environ
+
+
+def pytest_collection_modifyitems(items):
+    """What needs a daemon of its own is not for somebody else's."""
+    if INSIDE:
+        items[:] = [item for item in items if "own_daemon" not in item.fixturenames]
+
 
 
 @pytest.fixture(scope="session")
 def daemon():
+    if INSIDE:
+        yield Elsewhere()
+        return
     daemon = Daemon()
     daemon.start()
     os.environ.update(daemon.env())

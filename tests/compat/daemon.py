@@ -24,12 +24,18 @@ def wait_for(condition, seconds=30, what="the condition"):
         time.sleep(0.02)
 
 
+class Elsewhere:
+    """A daemon that somebody else started and the environment leads to."""
+
+    def env(self):
+        return {}
+
+
 class Daemon:
     def __init__(self):
         self.data = Path(tempfile.mkdtemp(prefix="atoll-test-"))
         self.key = "e2b_" + secrets.token_hex(20)
         self.process = None
-        self.settings = {}
         self.api = self.proxy = "127.0.0.1:0"
         self.settings, self.prefix = {}, []
 

@@ -10,6 +10,8 @@ import shutil
 import signal
 import subprocess
 import time
+import urllib.error
+import urllib.request
 
 import pytest
 from daemon import BIN, wait_for
@@ -106,8 +108,8 @@ def test_every_example_works_when_pasted(atoll, environment, sandbox_id, tmp_pat
     try:
         for words in commands(atoll):
             for example in examples(atoll(*words, "--help").stdout):
-                if words in {("sandbox", "kill"), ("sandbox", "wait"), ("doctor",)} or "--follow" in example:
-                    continue  # They end things or wait for their end, or judge the machine: tested below.
+                if words in {("sandbox", "kill"), ("sandbox", "wait"), ("sandbox", "forward"), ("doctor",)} or "--follow" in example:
+                    continue  # They end things or wait for their end, or judge or use the machine: tested below.
                 script = f"set -o pipefail; id={sandbox_id}; {example}"
                 if "-it" in example or words[-1] == "connect":
                     shown, code = on_a_terminal(["bash", "-c", script], environment, b"echo $((6 * 7)); exit\n", cwd=tmp_path)
@@ -174,7 +176,7 @@ def test_keep_keeps_it(atoll):
     assert atoll("sandbox", "kill", id).stdout == f"{id}\n"
 
 
-def test_failures_have_codes_and_say_what_to_do(atoll, sandbox_id, tmp_path):
+def test_failures_have_codes_and_say_what_to_do(atoll, environment, sandbox_id, tmp_path):
     def fails(code, hint, *arguments, **env):
         done = atoll(*arguments, env=env)
         assert done.returncode == code and hint in done.stderr and "panicked" not in done.stderr, done
@@ -187,6 +189,8 @@ def test_failures_have_codes_and_say_what_to_do(atoll, sandbox_id, tmp_path):
     fails(4, "source <(sudo atoll env)", "sandbox", "ls", E2B_API_KEY="e2b_00")
     fails(4, "source <(sudo atoll env)", "sandbox", "ls", E2B_API_KEY="", ATOLL_DATA_DIR=str(tmp_path))
     fails(5, "sudo atolld all", "sandbox", "ls", E2B_API_URL="http://127.0.0.1:9")
+    fails(5, "no connection to https://", "sandbox", "ls", E2B_API_URL="https://" + environment["E2B_API_URL"].removeprefix("http://"))
+    fails(5, "https://api.nowhere.invalid", "sandbox", "ls", E2B_API_URL="", E2B_DOMAIN="nowhere.invalid")
     fails(125, "E2B_SANDBOX_URL", "sandbox", "exec", sandbox_id, "ls", E2B_SANDBOX_URL="http://127.0.0.1:9")
     fails(1, "no-such-template", "sandbox", "create", "no-such-template")
     fails(1, "must be in a sandbox", "sandbox", "cp", "a", "b")
@@ -240,6 +244,24 @@ def test_a_sandbox_is_watched_until_it_ends(atoll, environment, sandbox_id):
     output = [process.communicate(timeout=30)[0] for process in waiting]
     assert [process.returncode for process in waiting] == [0, 0]
     assert "process_start" in output[1]
+
+
+def test_ports_of_a_sandbox_become_ports_here(environment, sandbox_id):
+    running = [
+        subprocess.Popen([BIN / "atoll", "sandbox", *words], env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True)
+        for words in (["exec", sandbox_id, "python3", "-um", "http.server", "8000"], ["forward", sandbox_id, "0:8000", "0:9"])
+    ]
+    try:
+        assert "port 8000" in running[0].stdout.readline()
+        [url, closed] = [running[1].stdout.readline().split()[0] for _ in range(2)]
+        with urllib.request.urlopen(url, timeout=20) as answer:
+            assert b"Directory listing" in answer.read()
+        with pytest.raises(urllib.error.HTTPError, match="502"):
+            urllib.request.urlopen(closed, timeout=20)
+    finally:
+        for process in running:
+            process.send_signal(signal.SIGINT)
+        assert [process.wait(30) for process in running] == [130, -signal.SIGINT]
 
 
 def test_what_is_for_programs_is_json(atoll, sandbox_id):

@@ -5,17 +5,19 @@ use std::{fmt, io, time::Duration};
 use anyhow::{Context, Error, Result, anyhow};
 use atoll_types::{SandboxId, Secret};
 use atoll_wire::{
-    body::{self, collect},
+    body::{self, BoxError, collect},
     connect::Transport,
     e2b::{self, ListedSandbox, NewSandbox, Sandbox, SandboxDetail, SandboxLogEntries, SandboxLogEntry, SandboxMetric, Timeout},
-    transport::Http,
 };
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method, Request, StatusCode, Uri, header};
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde::de::DeserializeOwned;
 
-use crate::failure::{NoSandbox, Unreachable, nearest};
+use crate::{
+    failure::{NoSandbox, Unreachable, nearest},
+    link::Link,
+};
 
 const ANSWER_LIMIT: usize = 64 << 20;
 const PATIENCE: Duration = Duration::from_secs(120);
@@ -25,8 +27,7 @@ pub const LOG_PAGE: usize = 1000;
 
 /// A host and a key.
 pub struct Api {
-    http: Http,
-    base: Uri,
+    link: Link,
     key: Secret,
 }
 
@@ -53,8 +54,8 @@ impl fmt::Display for Refused {
 impl std::error::Error for Refused {}
 
 impl Api {
-    pub fn new(base: Uri, key: Secret) -> Result<Self> {
-        Ok(Self { http: Http::new(base.clone())?, base, key })
+    pub fn new(link: Link, key: Secret) -> Self {
+        Self { link, key }
     }
 
     /// Creates a sandbox.
@@ -139,13 +140,13 @@ impl Api {
             request.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
         }
         let exchange = async {
-            let response = self.http.send(request).await.map_err(|e| unreachable(&self.base, e))?;
+            let response = self.link.send(request).await.map_err(|e| unreachable(self.link.base(), e))?;
             let (head, incoming) = response.into_parts();
             Ok::<_, Error>((head, collect(incoming, ANSWER_LIMIT).await?))
         };
         let (head, answer) = tokio::time::timeout(PATIENCE, exchange)
             .await
-            .map_err(|_| anyhow!("no answer from {} within {} s", self.base, PATIENCE.as_secs()))??;
+            .map_err(|_| anyhow!("no answer from {} within {} s", self.link.base(), PATIENCE.as_secs()))??;
         if head.status.is_success() {
             return Ok((head.headers, answer));
         }
@@ -155,11 +156,11 @@ impl Api {
     }
 }
 
-/// Says what to do when nobody answers there.
-pub fn unreachable(base: &Uri, error: body::BoxError) -> Error {
-    match error.downcast_ref::<io::Error>().map(io::Error::kind) {
-        Some(io::ErrorKind::ConnectionRefused) => Unreachable(base.clone()).into(),
-        _ => Error::from_boxed(error).context(format!("talking to {base}")),
+/// Says what to do when there is no connection, which is an error of input and output.
+pub fn unreachable(base: &Uri, error: BoxError) -> Error {
+    match error.downcast::<io::Error>() {
+        Ok(why) => Unreachable { base: base.clone(), why: *why }.into(),
+        Err(error) => Error::from_boxed(error).context(format!("talking to {base}")),
     }
 }
 

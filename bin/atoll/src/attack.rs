@@ -6,7 +6,7 @@ mod report;
 
 use std::{
     collections::BTreeMap,
-    io,
+    io, iter,
     net::{SocketAddr, TcpListener, ToSocketAddrs as _},
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
@@ -17,7 +17,6 @@ use atoll_wire::{
     body::{self, collect},
     connect::Transport as _,
     e2b::NewSandbox,
-    transport::Http,
 };
 use bytes::Bytes;
 use http::{HeaderValue, Method, Request, StatusCode, Uri, header};
@@ -30,9 +29,9 @@ use self::{
     report::{Attempt, Outcome, Report},
 };
 use crate::{
-    api::Api,
-    exec::{self, Ends, Envd, Task},
-    print,
+    api,
+    exec::{self, Ends, Task},
+    print, sandbox,
     settings::Settings,
     signals::Signals,
     to_json,
@@ -54,16 +53,15 @@ const PAUSE: Duration = Duration::from_millis(50);
 /// Makes all attempts and prints what became of them; the result is the exit code.
 pub async fn run(settings: Settings, json: bool) -> Result<u8> {
     let program = PROGRAM.context("this atoll was built without the escape harness; build it with: cargo xtask build")?;
-    let base = settings.sandboxes.clone().context("where the traffic of sandboxes goes is not known: set E2B_SANDBOX_URL")?;
-    let spec = Spec::new(&[&settings.api, &base])?;
-    let api = Api::new(settings.api, settings.key)?;
+    let spec = Spec::new(iter::once(&settings.api).chain(settings.traffic.shared()))?;
+    let there = sandbox::Host::new(settings)?;
     let (mut made, mut signals) = (Vec::new(), Signals::listen()?);
     let report = tokio::select! {
-        report = attack(&api, &base, program, spec, &mut made) => report,
+        report = attack(&there, program, spec, &mut made) => report,
         code = signals.next() => Err(anyhow!("ended by signal {}", code - 128)),
     };
     for sandbox in &made {
-        if let Err(error) = api.kill(&sandbox.id).await {
+        if let Err(error) = there.api.kill(&sandbox.id).await {
             eprintln!("atoll: sandbox {} could not be ended: {error:#}", sandbox.id);
         }
     }
@@ -82,7 +80,7 @@ struct Spec {
 }
 
 impl Spec {
-    fn new(urls: &[&Uri]) -> Result<Self> {
+    fn new<'a>(urls: impl Iterator<Item = &'a Uri>) -> Result<Self> {
         let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let nonce = format!("{:x}{:x}", std::process::id(), since.as_nanos());
         let mut daemon = Vec::new();
@@ -112,13 +110,13 @@ struct Neighbour {
     heard: Vec<String>,
 }
 
-async fn attack(api: &Api, base: &Uri, program: &'static [u8], spec: Spec, made: &mut Vec<Sandbox>) -> Result<Report> {
+async fn attack<'a>(there: &'a sandbox::Host, program: &'static [u8], spec: Spec, made: &mut Vec<Sandbox<'a>>) -> Result<Report> {
     let mut host = if spec.is_here { Some(Host::start(program, &spec.json(None, None))?) } else { None };
     for _ in ["attacker", "neighbour"] {
         let new = NewSandbox { template_id: "base".into(), timeout: Some(LIFE_S), secure: Some(true), ..NewSandbox::default() };
-        let sandbox = api.create(&new).await?;
+        let sandbox = there.api.create(&new).await?;
         let id = SandboxId::from_client(&sandbox.sandbox_id)?;
-        made.push(Sandbox { id, token: sandbox.envd_access_token, http: Http::new(base.clone())?, base: base.clone() });
+        made.push(Sandbox { there, id, domain: sandbox.domain, token: sandbox.envd_access_token });
     }
     let [attacker, neighbour] = &made[..] else { bail!("two sandboxes were to be made") };
     for (sandbox, told) in [(attacker, json!({})), (neighbour, spec.json(None, None))] {
@@ -167,7 +165,7 @@ async fn attack(api: &Api, base: &Uri, program: &'static [u8], spec: Spec, made:
 }
 
 /// What one sandbox writes over the files of the template must be its own.
-async fn shared_template(attacker: &Sandbox, neighbour: &Sandbox, secret: &str) -> Result<Attempt> {
+async fn shared_template(attacker: &Sandbox<'_>, neighbour: &Sandbox<'_>, secret: &str) -> Result<Attempt> {
     let (mark, file) = ("/usr/lib/atoll-attack", "/etc/profile");
     attacker.shell("root", &format!("echo {secret} > {mark}; chmod 4755 {mark}; echo '# {secret}' >> {file}")).await?;
     let seen = neighbour.shell("root", &format!("cat {mark} {file} 2>/dev/null || true")).await?;
@@ -179,14 +177,14 @@ async fn shared_template(attacker: &Sandbox, neighbour: &Sandbox, secret: &str) 
 }
 
 /// One of our sandboxes.
-struct Sandbox {
+struct Sandbox<'a> {
+    there: &'a sandbox::Host,
     id: SandboxId,
+    domain: Option<String>,
     token: Option<Secret>,
-    http: Http,
-    base: Uri,
 }
 
-impl Sandbox {
+impl Sandbox<'_> {
     async fn request(&self, port: u16, method: Method, path: &str, content: Bytes) -> Result<(StatusCode, Bytes)> {
         let mut request = Request::new(body::full(content));
         *request.method_mut() = method;
@@ -196,11 +194,10 @@ impl Sandbox {
         headers.insert("e2b-sandbox-port", HeaderValue::from(port));
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/octet-stream"));
         if let Some(token) = self.token.as_ref().filter(|_| port == ENVD_PORT) {
-            let mut value = HeaderValue::from_str(token.expose())?;
-            value.set_sensitive(true);
-            headers.insert("x-access-token", value);
+            headers.insert("x-access-token", exec::sensitive(token)?);
         }
-        let response = self.http.send(request).await.map_err(|e| crate::api::unreachable(&self.base, e))?;
+        let link = self.there.link(&self.id, port, self.domain.as_deref())?;
+        let response = link.send(request).await.map_err(|e| api::unreachable(link.base(), e))?;
         let (head, incoming) = response.into_parts();
         Ok((head.status, collect(incoming, ANSWER_LIMIT).await?))
     }
@@ -214,7 +211,7 @@ impl Sandbox {
 
     /// What a line of shell prints; it must succeed.
     async fn shell(&self, user: &str, line: &str) -> Result<String> {
-        let envd = Envd::new(self.base.clone(), &self.id, self.token.clone())?;
+        let envd = self.there.envd(&self.id, self.domain.as_deref(), self.token.clone())?;
         let command = ["/bin/sh", "-c", line].map(String::from).into();
         let task = Task { user: Some(user.into()), cwd: Some("/".into()), command, ..Task::default() };
         let mut written = Vec::new();

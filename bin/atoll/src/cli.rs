@@ -38,7 +38,7 @@ pub const CLOSING: [(&str, &str); 2] = [
 2  The command line makes no sense.
 3  There is no such sandbox, or no more.
 4  No API key, or one that is refused.
-5  The host cannot be reached.
+5  The host cannot be reached, or its certificate is not trusted.
 run, exec and connect exit as their command does, with 128 and its number if a signal ended it, or with:
 124  The command ran out of time.
 125  The command could not be started: any of the failures above.
@@ -72,8 +72,9 @@ Examples:
   atoll sandbox kill $id                     end it
 
 Host and key:
-  flags, else the variables E2B_API_URL, E2B_SANDBOX_URL and E2B_API_KEY,
-  else the file `env` in the data directory of a daemon on this machine"
+  flags, else the variables E2B_API_URL and E2B_SANDBOX_URL or E2B_DOMAIN,
+  and E2B_API_KEY, else the file `env` in the data directory of a daemon
+  on this machine"
 )]
 pub struct Cli {
     #[command(flatten)]
@@ -85,12 +86,21 @@ pub struct Cli {
 /// Where the host is.
 #[derive(Args)]
 pub struct Place {
-    /// The API, as http://HOST:PORT
+    /// The API, as http://HOST:PORT or https://HOST
     #[arg(long, global = true, help_heading = HOST, env = "E2B_API_URL", value_name = "URL", hide_env_values = true)]
     pub api_url: Option<String>,
-    /// The traffic of sandboxes, as http://HOST:PORT
+    /// The traffic of sandboxes, as http://HOST:PORT or https://HOST
     #[arg(long, global = true, help_heading = HOST, env = "E2B_SANDBOX_URL", value_name = "URL", hide_env_values = true)]
     pub sandbox_url: Option<String>,
+    /// A domain instead of both: the API is https://api.DOMAIN
+    #[arg(long, global = true, help_heading = HOST, env = "E2B_DOMAIN", value_name = "DOMAIN", hide_env_values = true)]
+    pub domain: Option<String>,
+    /// `true`: whatever listens on localhost, as the SDKs take it
+    #[arg(long, global = true, hide = true, env = "E2B_DEBUG")]
+    pub debug: Option<String>,
+    /// The certificates to trust, instead of the system's
+    #[arg(long, global = true, help_heading = HOST, env = "SSL_CERT_FILE", value_name = "FILE", hide_env_values = true)]
+    pub ca: Option<String>,
     /// Your key. Others on this machine can see flags: prefer the variable
     #[arg(long, global = true, help_heading = HOST, env = "E2B_API_KEY", value_name = "KEY", hide_env_values = true)]
     pub api_key: Option<String>,

@@ -20,11 +20,10 @@ use atoll_wire::{
         process_selector::Selector,
     },
     service,
-    transport::Http,
 };
 use base64::{Engine, prelude::BASE64_STANDARD};
 use bytes::Bytes;
-use http::{HeaderName, HeaderValue, Uri, header};
+use http::{HeaderName, HeaderValue, header};
 use tokio::{
     io::{AsyncRead, AsyncReadExt},
     signal::unix::{SignalKind, signal},
@@ -32,6 +31,7 @@ use tokio::{
 
 use crate::{
     failure::{NotStarted, TIMED_OUT},
+    link::Link,
     signals::Signals,
     terminal::{self, Raw},
 };
@@ -71,16 +71,14 @@ impl Ends<'_> {
 }
 
 impl Envd {
-    /// The one behind the proxy at `base`.
-    pub fn new(base: Uri, id: &SandboxId, token: Option<Secret>) -> Result<Self> {
-        let client = Client::new(Arc::new(Http::new(base)?))
+    /// The one that `link` leads to.
+    pub fn new(link: Link, id: &SandboxId, token: Option<Secret>) -> Result<Self> {
+        let client = Client::new(Arc::new(link))
             .with_header(HeaderName::from_static("e2b-sandbox-id"), HeaderValue::from_str(id.as_str())?)
             .with_header(HeaderName::from_static("e2b-sandbox-port"), HeaderValue::from(ENVD_PORT))
             .with_header(HeaderName::from_static("keepalive-ping-interval"), HeaderValue::from_static("50"));
         let Some(token) = token else { return Ok(Self(client)) };
-        let mut value = HeaderValue::from_str(token.expose()).context("the sandbox's token cannot be sent")?;
-        value.set_sensitive(true);
-        Ok(Self(client.with_header(HeaderName::from_static("x-access-token"), value)))
+        Ok(Self(client.with_header(HeaderName::from_static("x-access-token"), sensitive(&token)?)))
     }
 
     /// What calls it.
@@ -94,6 +92,13 @@ impl Envd {
         let basic = format!("Basic {}", BASE64_STANDARD.encode(format!("{user}:")));
         Ok(self.0.clone().with_header(header::AUTHORIZATION, HeaderValue::from_str(&basic)?))
     }
+}
+
+/// A sandbox's token as a header's value that is not shown.
+pub fn sensitive(token: &Secret) -> Result<HeaderValue> {
+    let mut value = HeaderValue::from_str(token.expose()).context("the sandbox's token cannot be sent")?;
+    value.set_sensitive(true);
+    Ok(value)
 }
 
 /// Runs the task to its end; the result is the exit code for a shell.
@@ -220,7 +225,7 @@ fn exit_code(end: &EndEvent) -> u8 {
 /// The failure in words for a person.
 pub fn told(error: RpcError) -> anyhow::Error {
     let hint = match error.code {
-        Code::Unavailable => "the sandbox cannot be reached (is E2B_SANDBOX_URL right?)",
+        Code::Unavailable => "the sandbox cannot be reached (are E2B_SANDBOX_URL and E2B_DOMAIN right?)",
         Code::Unauthenticated => "the sandbox refused access",
         _ => return anyhow!("{}", error.message),
     };

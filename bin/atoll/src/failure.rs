@@ -1,6 +1,6 @@
 //! What can go wrong in ways that scripts tell apart, and the exit codes that say so.
 
-use std::fmt;
+use std::{fmt, io};
 
 use anyhow::Error;
 use atoll_types::SandboxId;
@@ -39,17 +39,24 @@ impl fmt::Display for NoSandbox {
     }
 }
 
-/// Nobody answers there.
+/// Nobody answers there, or not who should.
 #[derive(Debug)]
-pub struct Unreachable(pub Uri);
+pub struct Unreachable {
+    pub base: Uri,
+    pub why: io::Error,
+}
 
 impl fmt::Display for Unreachable {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "nothing listens at {}: is the daemon running? Start it with `sudo atolld all`, or say where it is with E2B_API_URL and E2B_SANDBOX_URL",
-            self.0
-        )
+        let Self { base, why } = self;
+        match why.kind() {
+            io::ErrorKind::ConnectionRefused => write!(
+                f,
+                "nothing listens at {base}: is the daemon running? Start it with `sudo atolld all`, or say where it is with E2B_DOMAIN, or with \
+                 E2B_API_URL and E2B_SANDBOX_URL"
+            ),
+            _ => write!(f, "no connection to {base}: {why}"),
+        }
     }
 }
 
@@ -148,7 +155,7 @@ mod tests {
         let missing = Error::from(NoSandbox { id, nearest: None }).context("while doing something");
         assert_eq!([exit_code(&missing), command_exit_code(&missing)], [3, 125]);
         assert_eq!(exit_code(&NoKey { file: "x".into() }.into()), 4);
-        assert_eq!(exit_code(&Unreachable("http://h".parse().unwrap()).into()), 5);
+        assert_eq!(exit_code(&Unreachable { base: "http://h".parse().unwrap(), why: io::ErrorKind::TimedOut.into() }.into()), 5);
         assert_eq!(exit_code(&anyhow!("anything")), 1);
         let not_started = |why: &str| command_exit_code(&NotStarted(why.into()).into());
         assert_eq!(not_started("starting 'x': No such file or directory (os error 2)"), 127);

@@ -7,12 +7,15 @@ mod copy;
 mod doctor;
 mod exec;
 mod failure;
+mod forward;
+mod link;
 mod progress;
 mod sandbox;
 mod settings;
 mod signals;
 mod table;
 mod terminal;
+mod traffic;
 
 use std::{
     io::{self, Write},

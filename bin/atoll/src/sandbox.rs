@@ -1,11 +1,13 @@
 //! `atoll sandbox …`.
 
-use std::time::{Duration, Instant};
+use std::{
+    path::PathBuf,
+    time::{Duration, Instant},
+};
 
-use anyhow::{Context, Result, bail};
-use atoll_types::{Clock, SandboxId, Secret, SystemClock, Timestamp};
+use anyhow::{Result, bail};
+use atoll_types::{Clock, ENVD_PORT, SandboxId, Secret, SystemClock, Timestamp};
 use atoll_wire::e2b::{ListedSandbox, NewSandbox, Sandbox, SandboxDetail, SandboxLogEntry, SandboxMetric, SandboxState};
-use http::Uri;
 use serde_json::json;
 
 use crate::{
@@ -14,12 +16,15 @@ use crate::{
     copy::{Copy, End},
     exec::{self, Ends, Envd, Task},
     failure::{self, NoSandbox, TIMED_OUT},
+    forward::{self, Ports},
+    link::Link,
     print,
     progress::size,
     settings::Settings,
     signals::Signals,
     table::{self, visible},
     to_json,
+    traffic::Traffic,
 };
 
 const POLL_EVERY: Duration = Duration::from_secs(1);
@@ -30,31 +35,38 @@ const SAMPLES: usize = 10;
 const SHELL: &str = "if command -v bash >/dev/null; then exec bash -il; fi; exec sh -i";
 
 /// A host: its API, and the way into its sandboxes.
-struct Host {
-    api: Api,
-    sandboxes: Option<Uri>,
+pub struct Host {
+    pub api: Api,
+    trusted: Option<PathBuf>,
+    traffic: Traffic,
 }
 
 impl Host {
-    fn sandboxes(&self) -> Result<&Uri> {
-        let base = self.sandboxes.as_ref();
-        base.context("where the traffic of sandboxes goes is not known: set E2B_SANDBOX_URL or give --sandbox-url")
+    /// The one that the settings lead to.
+    pub fn new(Settings { api, key, trusted, traffic }: Settings) -> Result<Self> {
+        Ok(Self { api: Api::new(Link::to(api, trusted.as_deref())?, key), trusted, traffic })
     }
 
-    fn envd(&self, id: &SandboxId, token: Option<Secret>) -> Result<Envd> {
-        Envd::new(self.sandboxes()?.clone(), id, token)
+    /// The way to a port of a sandbox; `domain` is what the API says about it.
+    pub fn link(&self, id: &SandboxId, port: u16, domain: Option<&str>) -> Result<Link> {
+        Link::to(self.traffic.base(id, port, domain)?, self.trusted.as_deref())
+    }
+
+    /// The `envd` of a sandbox.
+    pub fn envd(&self, id: &SandboxId, domain: Option<&str>, token: Option<Secret>) -> Result<Envd> {
+        Envd::new(self.link(id, ENVD_PORT, domain)?, id, token)
     }
 
     /// The `envd` of a sandbox that is there.
     async fn reach(&self, id: &SandboxId) -> Result<Envd> {
-        let token = self.api.get(id).await?.envd_access_token;
-        self.envd(id, token)
+        let found = self.api.get(id).await?;
+        self.envd(id, found.domain.as_deref(), found.envd_access_token)
     }
 }
 
 /// Does what was asked; the result is the exit code.
 pub async fn run(settings: Settings, command: SandboxCommand) -> Result<u8> {
-    let host = Host { api: Api::new(settings.api, settings.key)?, sandboxes: settings.sandboxes };
+    let host = Host::new(settings)?;
     let api = &host.api;
     match command {
         SandboxCommand::Create { template, new, json } => {
@@ -100,8 +112,17 @@ pub async fn run(settings: Settings, command: SandboxCommand) -> Result<u8> {
             print(&if json { to_json(&found)? } else { samples(&found) })?;
         }
         SandboxCommand::Url { id, port } => {
-            api.get(&id).await?;
-            print(&(url(host.sandboxes()?, &id, port)? + "\n"))?;
+            let found = api.get(&id).await?;
+            print(&(host.traffic.url(&id, port, found.domain.as_deref())? + "\n"))?;
+        }
+        SandboxCommand::Forward { id, ports, address } => {
+            let found = api.get(&id).await?;
+            let token = found.envd_access_token.map(|token| exec::sensitive(&token)).transpose()?;
+            let way = |Ports { here, there: port }| {
+                let link = host.link(&id, port, found.domain.as_deref())?;
+                Ok((here, forward::Target { id: id.clone(), port, link, token: token.clone() }))
+            };
+            return forward::run(address, ports.into_iter().map(way).collect::<Result<_>>()?).await;
         }
         SandboxCommand::Timeout { id, seconds } => api.set_timeout(&id, seconds).await?,
         SandboxCommand::Wait { id, timeout } => return wait(api, &id, timeout.map(Duration::from_secs)).await,
@@ -145,7 +166,7 @@ async fn run_once(host: &Host, Run { template, new, process, keep, rm: _, json }
 }
 
 async fn execute(host: &Host, made: &Sandbox, id: &SandboxId, process: Process, json: bool, signals: &mut Signals) -> Result<u8> {
-    let envd = host.envd(id, made.envd_access_token.clone())?;
+    let envd = host.envd(id, made.domain.as_deref(), made.envd_access_token.clone())?;
     let ends = Ends::ours(process.interactive || process.tty);
     let task = task(process, Vec::new(), None);
     if !json {
@@ -251,19 +272,6 @@ fn samples(samples: &[SandboxMetric]) -> String {
     table::render(&["UTC", "CPUS", "MEMORY", "DISK"], &rows)
 }
 
-/// `<port>-<id>.<host>`: addresses have no names below them, so this machine's is replaced by its name.
-fn url(base: &Uri, id: &SandboxId, port: u16) -> Result<String> {
-    let host = match base.host().unwrap_or_default() {
-        "127.0.0.1" | "[::1]" | "0.0.0.0" => "localhost",
-        host if host.starts_with('[') || host.parse::<std::net::Ipv4Addr>().is_ok() => bail!(
-            "the port has no URL, as {base} names no domain; send requests there with the headers `E2b-Sandbox-Id: {id}` and `E2b-Sandbox-Port: {port}`"
-        ),
-        host => host,
-    };
-    let own = base.port().map(|own| format!(":{own}")).unwrap_or_default();
-    Ok(format!("{}://{port}-{id}.{host}{own}", base.scheme_str().unwrap_or("http")))
-}
-
 async fn wait(api: &Api, id: &SandboxId, limit: Option<Duration>) -> Result<u8> {
     let started = Instant::now();
     api.get(id).await?;
@@ -356,15 +364,5 @@ mod tests {
         assert_eq!(row, ["abc1", "base", "running", "5m", "ago", "in", "5m", "2", "512", "MiB", "user=ann", "x=\\u{1b}[0m"]);
         let text = info(&detail, now);
         assert!(text.contains("Template  base, t1\n") && text.contains("Ends      2026-01-01 00:10:00 UTC (in 5m)\n"), "{text}");
-    }
-
-    #[test]
-    fn ports_have_urls_where_there_is_a_name() {
-        let url = |base: &str| url(&base.parse().unwrap(), &"abc1".parse().unwrap(), 8000);
-        assert_eq!(url("http://localhost:3002").unwrap(), "http://8000-abc1.localhost:3002");
-        assert_eq!(url("http://127.0.0.1:3002/").unwrap(), "http://8000-abc1.localhost:3002");
-        assert_eq!(url("https://box.example").unwrap(), "https://8000-abc1.box.example");
-        assert!(url("http://10.0.0.7:3002").unwrap_err().to_string().contains("E2b-Sandbox-Id: abc1"));
-        assert!(url("http://[fd00::1]:3002").is_err());
     }
 }

@@ -42,9 +42,9 @@ use crate::config::{Config, LogFormat};
     max_term_width = 100,
     after_help = "\
 Examples:
-  sudo atolld                           start, and make the base template once
-  sudo ATOLL_LOG=debug atolld           with a setting from the environment
-  atolld config > atoll.toml            all settings, to change some
+  sudo atolld                        start, and make the base template once
+  sudo ATOLL_LOG=debug atolld        with a setting from the environment
+  atolld config > atoll.toml         all settings, to change some
   sudo atolld --config atoll.toml
 
 When it is up, it prints the variables that clients need; `atoll env` prints them again."

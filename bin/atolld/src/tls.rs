@@ -54,7 +54,7 @@ impl Tls {
         let domain = Domain::parse(&config.domain)?;
         let source = match given {
             true => Source::Files { certificate: config.certificate.clone(), key: config.key.clone() },
-            false => Source::Own(Authority::open(dir, &domain)?),
+            false => Source::Own(Authority::open(dir, &domain)?.into()),
         };
         let certificates = Arc::new(Certificates::new(domain.clone(), source)?);
         let mut server = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))

@@ -9,6 +9,9 @@ use std::{
     process::{Child, Command, Output, Stdio},
 };
 
+#[path = "daemon/tls.rs"]
+mod tls;
+
 use rustix::process::{Pid, Signal, kill_process};
 
 /// A directory that goes with the test.

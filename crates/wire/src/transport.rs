@@ -1,13 +1,13 @@
 //! Ways to the other side: HTTP/1.1 to an address, and HTTP/2 over a pipe within one process.
 
-use std::{convert::Infallible, future::Future, net::SocketAddr, pin::Pin, sync::Arc};
+use std::{convert::Infallible, future::Future, io, net::SocketAddr, pin::Pin, sync::Arc};
 
 use http::{HeaderValue, Request, Response, Uri, header, uri::PathAndQuery};
 use http_body_util::BodyExt as _;
 use hyper::client::conn::{http1, http2};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use tokio::{
-    io::DuplexStream,
+    io::{AsyncRead, AsyncWrite, DuplexStream},
     net::TcpStream,
     sync::{Mutex, mpsc, oneshot},
 };
@@ -38,23 +38,35 @@ impl Http {
 impl Transport for Http {
     fn send(&self, request: Request<Body>) -> Answer<'_> {
         Box::pin(async move {
-            let host = self.base.host().unwrap_or_default().trim_start_matches('[').trim_end_matches(']');
-            // RFC 6761 §6.3: the name is this machine, whatever a resolver says or lacks.
-            let host = if host == "localhost" || host.ends_with(".localhost") { "127.0.0.1" } else { host };
-            let stream = TcpStream::connect((host, self.base.port_u16().unwrap_or(80))).await?;
             let authority = self.base.authority().map(|a| a.as_str()).unwrap_or_default();
-            exchange(stream, authority, request).await
+            exchange(dial(&self.base).await?, authority, request).await
         })
     }
 }
 
-/// Sends one HTTP/1.1 request to an address.
-pub async fn request(address: SocketAddr, request: Request<Body>) -> Result<Response<Body>, BoxError> {
-    exchange(TcpStream::connect(address).await?, &address.to_string(), request).await
+/// Connects to the host of a base address, on its port or its scheme's usual one.
+pub async fn dial(base: &Uri) -> io::Result<TcpStream> {
+    let host = base.host().unwrap_or_default().trim_start_matches('[').trim_end_matches(']');
+    // RFC 6761 §6.3: the name is this machine, whatever a resolver says or lacks.
+    let host = if host == "localhost" || host.ends_with(".localhost") { "127.0.0.1" } else { host };
+    let usual = if base.scheme_str() == Some("https") { 443 } else { 80 };
+    let stream = TcpStream::connect((host, base.port_u16().unwrap_or(usual))).await?;
+    stream.set_nodelay(true)?;
+    Ok(stream)
 }
 
-async fn exchange(stream: TcpStream, authority: &str, mut request: Request<Body>) -> Result<Response<Body>, BoxError> {
+/// Sends one HTTP/1.1 request to an address.
+pub async fn request(address: SocketAddr, request: Request<Body>) -> Result<Response<Body>, BoxError> {
+    let stream = TcpStream::connect(address).await?;
     stream.set_nodelay(true)?;
+    exchange(stream, &address.to_string(), request).await
+}
+
+/// Sends one HTTP/1.1 request over a connection of its own.
+pub async fn exchange<I>(stream: I, authority: &str, mut request: Request<Body>) -> Result<Response<Body>, BoxError>
+where
+    I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
     let path = request.uri().path_and_query().cloned().unwrap_or(PathAndQuery::from_static("/"));
     *request.uri_mut() = path.into();
     if !request.headers().contains_key(header::HOST) {

@@ -1,9 +1,11 @@
 //! `atoll sandbox …`, and `atoll run`.
 
+use std::net::IpAddr;
+
 use atoll_types::SandboxId;
 use clap::{ArgGroup, Args, Subcommand};
 
-use crate::copy::End;
+use crate::{copy::End, forward::Ports};
 
 pub const RUN_EXAMPLES: &str = "\
 Examples:
@@ -197,6 +199,26 @@ Examples:
         /// The port
         #[arg(value_parser = clap::value_parser!(u16).range(1..))]
         port: u16,
+    },
+    /// Make ports of a sandbox ports of this machine
+    ///
+    /// Listens for HTTP and websockets until Ctrl-C. With port 49983 among them, E2B's SDKs use this sandbox whatever they create, if
+    /// E2B_DEBUG is `true`; what they send there gets the sandbox's token, what a page in a browser may have sent does not.
+    #[command(after_help = "\
+Examples:
+  atoll sandbox forward $id 8000
+  atoll sandbox forward $id 5000 8080:80    8080 here is 80 there
+  atoll sandbox forward $id 49983 8000      for SDKs with E2B_DEBUG=true")]
+    Forward {
+        /// The sandbox
+        #[arg(value_name = "SANDBOX", value_parser = SandboxId::from_client)]
+        id: SandboxId,
+        /// A port, or the one here and the sandbox's; 0 here is a free one
+        #[arg(required = true, value_name = "[HERE:]PORT")]
+        ports: Vec<Ports>,
+        /// Where to listen
+        #[arg(long, default_value = "127.0.0.1")]
+        address: IpAddr,
     },
     /// Let a sandbox run for this long from now
     ///

@@ -107,6 +107,8 @@ fn nonsense_is_refused() {
         "ls --state dead",
         "ls -q --json",
         "url abc1 0",
+        "forward abc1",
+        "forward abc1 80:0",
         "cp ABC:x .",
     ] {
         assert!(parse(line).is_err(), "{line}");

@@ -54,7 +54,7 @@ impl Authority {
         fs::DirBuilder::new().recursive(true).mode(0o700).create(dir).map_err(failed(dir))?;
         let (key_path, path) = (dir.join(format!("{domain}.key")), dir.join(format!("{domain}.pem")));
         let key = match fs::read(&key_path) {
-            Ok(text) => read_key(&text).ok_or_else(|| AuthorityError::Key { path: key_path })?,
+            Ok(text) => read_key(&text).ok_or(AuthorityError::Key { path: key_path })?,
             Err(e) if e.kind() == io::ErrorKind::NotFound => {
                 let key = KeyPair::generate()?;
                 write(&key_path, "PRIVATE KEY", key.serialized_der(), 0o600).map_err(failed(&key_path))?;
@@ -112,7 +112,8 @@ fn read_key(text: &[u8]) -> Option<KeyPair> {
     KeyPair::try_from(&key).ok()
 }
 
-fn write(path: &Path, kind: &str, der: &[u8], mode: u32) -> io::Result<()> {
+/// Writes a PEM file, whole or not at all.
+pub fn write(path: &Path, kind: &str, der: &[u8], mode: u32) -> io::Result<()> {
     let code = BASE64_STANDARD.encode(der);
     let lines = code.as_bytes().chunks(64).flat_map(|line| [line, b"\n"]).flatten();
     let mut text = format!("-----BEGIN {kind}-----\n").into_bytes();
@@ -127,7 +128,14 @@ fn write(path: &Path, kind: &str, der: &[u8], mode: u32) -> io::Result<()> {
 
 #[cfg(test)]
 mod tests {
-    use std::os::unix::fs::PermissionsExt as _;
+    use std::{os::unix::fs::PermissionsExt as _, sync::Arc};
+
+    use rustls::{
+        RootCertStore,
+        client::{WebPkiServerVerifier, danger::ServerCertVerifier as _},
+        crypto::ring,
+        pki_types::{ServerName, UnixTime},
+    };
 
     use super::*;
     use crate::scratch::Scratch;
@@ -146,5 +154,23 @@ mod tests {
         assert!(matches!(Authority::open(scratch.path(), &domain), Err(AuthorityError::Key { .. })));
         let other = Authority::open(scratch.path(), &Domain::parse("other.test").unwrap()).unwrap();
         assert_ne!(other.path(), first.path());
+    }
+
+    #[test]
+    fn an_authority_speaks_for_its_domain_alone() {
+        let scratch = Scratch::new("authority-constraints");
+        let mut authority = Authority::open(scratch.path(), &Domain::parse("boxes.test").unwrap()).unwrap();
+        let mut roots = RootCertStore::empty();
+        roots.add(CertificateDer::from_pem_file(authority.path()).unwrap()).unwrap();
+        let verifier = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), Arc::new(ring::default_provider())).build().unwrap();
+        let trusted = |authority: &Authority, name: &str| {
+            let (certificate, _) = authority.issue().unwrap();
+            let name = ServerName::try_from(name.to_owned()).unwrap();
+            verifier.verify_server_cert(&certificate, &[], &name, &[], UnixTime::now()).is_ok()
+        };
+        assert!(trusted(&authority, "api.boxes.test") && trusted(&authority, "boxes.test"));
+        assert!(!trusted(&authority, "a.b.boxes.test"));
+        authority.domain = Domain::parse("bank.test").unwrap();
+        assert!(!trusted(&authority, "api.bank.test"));
     }
 }

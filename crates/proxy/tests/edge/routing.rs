@@ -7,6 +7,26 @@ use http_body_util::{BodyExt, Full};
 use crate::support::{Edge, Guest, soon};
 
 #[tokio::test]
+async fn a_connection_for_one_host_is_for_no_other() {
+    let edge = Edge::named("1-abc1.my.cloud").await;
+    let envd = Guest::listen().await;
+    edge.publish("abc1", &envd, 1);
+    for host in ["1-abc1.my.cloud", "1-ABC1.My.Cloud:8443", "1-abc1.my.cloud."] {
+        assert_eq!(edge.ask(&format!("GET / HTTP/1.1\r\nHost: {host}\r\n\r\n")).await.status, 502, "{host}");
+    }
+    for head in [
+        "GET / HTTP/1.1\r\nHost: 2-abc1.my.cloud",
+        "GET / HTTP/1.1\r\nHost: 1-abc1.my.cloud.evil.com",
+        "GET / HTTP/1.1\r\nHost: my.cloud",
+        "GET / HTTP/1.1\r\nHost: 1-abc1.my.cloud\r\nHost: 2-abc1.my.cloud",
+        "GET / HTTP/1.1\r\nE2b-Sandbox-Id: abc1\r\nE2b-Sandbox-Port: 1",
+        "GET http://2-abc1.my.cloud/ HTTP/1.1\r\nHost: 1-abc1.my.cloud",
+    ] {
+        assert_eq!(edge.ask(&format!("{head}\r\n\r\n")).await.status, 421, "{head}");
+    }
+}
+
+#[tokio::test]
 async fn every_form_of_address_leads_to_its_port() {
     let edge = Edge::start().await;
     let (envd, app) = (Guest::listen().await, Guest::listen().await);
