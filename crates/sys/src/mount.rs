@@ -6,7 +6,7 @@ use std::{
     ffi::CString,
     fs, io,
     os::fd::{AsFd, AsRawFd, OwnedFd},
-    path::Path,
+    path::{Path, PathBuf},
 };
 
 use rustix::{
@@ -79,13 +79,26 @@ pub fn read_only(path: &Path) -> io::Result<()> {
     Ok(rustix::mount::mount_remount(path, flags, c"")?)
 }
 
-/// Hides `path`: an empty read-only directory or `/dev/null` in its place.
-pub fn hide(path: &Path) -> io::Result<()> {
-    if fs::symlink_metadata(path)?.is_dir() {
+/// What is put over paths that are to be hidden.
+#[derive(Debug, Default)]
+pub struct Cover {
+    /// The first hidden directory; the others show the same file system, since each costs time and memory.
+    empty: Option<PathBuf>,
+}
+
+impl Cover {
+    /// Hides `path`: an empty read-only directory or `/dev/null` in its place.
+    pub fn hide(&mut self, path: &Path) -> io::Result<()> {
+        if !fs::symlink_metadata(path)?.is_dir() {
+            return Ok(rustix::mount::mount_bind("/dev/null", path)?);
+        }
+        if let Some(empty) = &self.empty {
+            return Ok(rustix::mount::mount_bind(empty, path)?);
+        }
         let flags = MountFlags::RDONLY | MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC;
-        mount("tmpfs", path, flags, "mode=0555")
-    } else {
-        Ok(rustix::mount::mount_bind("/dev/null", path)?)
+        mount("tmpfs", path, flags, "mode=0555")?;
+        self.empty = Some(path.to_owned());
+        Ok(())
     }
 }
 

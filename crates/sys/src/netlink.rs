@@ -32,6 +32,7 @@ const OPERATES: u8 = 6;
 pub struct Netlink {
     socket: OwnedFd,
     sequence: u32,
+    buffer: Vec<u8>,
 }
 
 /// A network interface.
@@ -70,7 +71,7 @@ impl Netlink {
         sockopt::set_socket_timeout(&socket, sockopt::Timeout::Recv, Some(PATIENCE))?;
         // Address 0 is the kernel; a connected socket accepts messages from nobody else.
         connect(&socket, &SocketAddrNetlink::new(0, 0))?;
-        Ok(Self { socket, sequence: 0 })
+        Ok(Self { socket, sequence: 0, buffer: vec![0; DATAGRAM] })
     }
 
     /// Creates a pair of linked interfaces: `name` here, `peer` in the network namespace `peer_net`.
@@ -185,10 +186,9 @@ impl Netlink {
         batch.extend(last.finish(libc::NLM_F_ACK, sequence));
         batch.extend(end.finish(0, others));
         send(&self.socket, &batch, SendFlags::empty())?;
-        let mut buffer = vec![0u8; DATAGRAM];
         loop {
-            let (_, length) = rustix::io::retry_on_intr(|| recv(&self.socket, &mut buffer[..], RecvFlags::TRUNC))?;
-            for message in messages(buffer.get(..length).ok_or_else(malformed)?) {
+            let (_, length) = rustix::io::retry_on_intr(|| recv(&self.socket, &mut self.buffer[..], RecvFlags::TRUNC))?;
+            for message in messages(self.buffer.get(..length).ok_or_else(malformed)?) {
                 let message = message?;
                 let ours = [others, sequence].contains(&message.sequence) && i32::from(message.kind) == libc::NLMSG_ERROR;
                 match u32_at(message.body, 0).ok_or_else(malformed)? as i32 {
@@ -222,10 +222,9 @@ impl Netlink {
         self.sequence = self.sequence.wrapping_add(1);
         send(&self.socket, &request.finish(flags, self.sequence), SendFlags::empty())?;
         let (mut bodies, mut interrupted) = (Vec::new(), false);
-        let mut buffer = vec![0u8; DATAGRAM];
         loop {
-            let (_, length) = rustix::io::retry_on_intr(|| recv(&self.socket, &mut buffer[..], RecvFlags::TRUNC))?;
-            for message in messages(buffer.get(..length).ok_or_else(malformed)?) {
+            let (_, length) = rustix::io::retry_on_intr(|| recv(&self.socket, &mut self.buffer[..], RecvFlags::TRUNC))?;
+            for message in messages(self.buffer.get(..length).ok_or_else(malformed)?) {
                 let Message { kind, flags, sequence, body } = message?;
                 if sequence != self.sequence {
                     continue;

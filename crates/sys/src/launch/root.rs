@@ -18,7 +18,7 @@ use rustix::thread::CapabilitiesSecureBits;
 
 use super::{During, Failure, Plan};
 use crate::{
-    mount::{self, Flags},
+    mount::{self, Cover, Flags},
     protection::Protection,
 };
 
@@ -84,7 +84,8 @@ pub(super) fn build(plan: &Plan, disk: Option<OwnedFd>, users: BorrowedFd<'_>) -
     dev(devices, plan.shm_bytes)?;
     if plan.disabled.spares(Protection::MaskedPaths) {
         restrict(&READ_ONLY, "write-protecting", mount::read_only)?;
-        restrict(&HIDDEN, "hiding", mount::hide)?;
+        let mut cover = Cover::default();
+        restrict(&HIDDEN, "hiding", |path| cover.hide(path))?;
     }
     file_system("tmpfs", "/run", Flags::NOSUID | Flags::NODEV, &format!("mode=0755,{}", room(plan.shm_bytes / 4)))?;
     directory("/run/lock", 0o1777)?;
@@ -207,7 +208,7 @@ fn directory(path: &str, mode: u32) -> Result<(), Failure> {
 }
 
 /// Applies `how` to those of `paths` that this kernel has.
-fn restrict(paths: &[&str], verb: &str, how: fn(&Path) -> io::Result<()>) -> Result<(), Failure> {
+fn restrict(paths: &[&str], verb: &str, mut how: impl FnMut(&Path) -> io::Result<()>) -> Result<(), Failure> {
     for path in paths {
         match how(Path::new(path)) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error).during(format!("{verb} {path}")),
