@@ -1,5 +1,7 @@
 import os
 
+os.environ.setdefault("E2B_MAX_CONNECTIONS", "1000")  # read when e2b is imported; without TLS each stream takes one
+
 import pytest
 from daemon import Daemon, Elsewhere
 
@@ -11,6 +13,14 @@ def pytest_collection_modifyitems(items):
     if INSIDE:
         items[:] = [item for item in items if "own_daemon" not in item.fixturenames]
 
+
+def pytest_addoption(parser):
+    parser.addoption("--slow", action="store_true", help="files of 1 GiB instead of 256 MiB")
+
+
+@pytest.fixture
+def slow(request):
+    return request.config.getoption("--slow")
 
 
 @pytest.fixture(scope="session")
