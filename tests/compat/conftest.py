@@ -56,18 +56,18 @@ def own_daemon():
 @pytest.fixture(scope="module")
 def shared(daemon):
     """One sandbox for the tests of a module that do not disturb each other."""
-    from e2b import Sandbox
+    from sdk import create
 
     os.environ.update(daemon.env())
-    sandbox = Sandbox.create(timeout=600)
+    sandbox = create(timeout=600)
     yield sandbox
     sandbox.kill()
 
 
 @pytest.fixture
 def sandbox():
-    from e2b import Sandbox
+    from sdk import create
 
-    sandbox = Sandbox.create(timeout=120)
+    sandbox = create(timeout=120)
     yield sandbox
     sandbox.kill()

@@ -4,6 +4,7 @@ import asyncio
 
 import pytest
 from e2b import AsyncSandbox, CommandExitException, FilesystemEventType, PtySize, TimeoutException
+from sdk import STDIN, newer
 
 
 @pytest.fixture
@@ -20,10 +21,17 @@ async def test_commands(sandbox):
     with pytest.raises(TimeoutException):
         await sandbox.commands.run("sleep 60", timeout=1)
     lines = []
-    command = await sandbox.commands.run("cat", background=True, stdin=True, on_stdout=lines.append)
+    command = await sandbox.commands.run("head -n 1", background=True, on_stdout=lines.append, **STDIN)
+    await sandbox.commands.send_stdin(command.pid, "x\n")
+    assert (await command.wait()).stdout == "x\n" and lines == ["x\n"]
+
+
+@newer
+async def test_stdin_until_its_end(sandbox):
+    command = await sandbox.commands.run("cat", background=True, **STDIN)
     await sandbox.commands.send_stdin(command.pid, "x\n")
     await sandbox.commands.close_stdin(command.pid)
-    assert (await command.wait()).stdout == "x\n" and lines == ["x\n"]
+    assert (await command.wait()).stdout == "x\n"
 
 
 async def test_files_and_watching(sandbox):

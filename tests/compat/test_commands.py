@@ -6,11 +6,12 @@ import pytest
 from daemon import wait_for
 from e2b import CommandExitException, InvalidArgumentException, TimeoutException
 from e2b.exceptions import NotFoundException
+from sdk import STDIN, newer
 
 
 def test_output_and_exit_code(shared):
     result = shared.commands.run("echo out; echo err >&2")
-    assert (result.stdout, result.stderr, result.exit_code, result.error) == ("out\n", "err\n", 0, None)
+    assert (result.stdout, result.stderr, result.exit_code) == ("out\n", "err\n", 0) and not result.error
     with pytest.raises(CommandExitException) as failed:
         shared.commands.run("echo partial; exit 3")
     assert (failed.value.exit_code, failed.value.stdout) == (3, "partial\n")
@@ -42,7 +43,7 @@ def test_output_arrives_while_the_command_runs(shared):
         seen.append(text)
         first.set()
 
-    command = shared.commands.run("echo first; read line; echo got $line", background=True, stdin=True)
+    command = shared.commands.run("echo first; read line; echo got $line", background=True, **STDIN)
     waiting = threading.Thread(target=lambda: command.wait(on_stdout=take))
     waiting.start()
     assert first.wait(20), "the first line came only at the end"
@@ -51,8 +52,9 @@ def test_output_arrives_while_the_command_runs(shared):
     assert "".join(seen) == "first\ngot second\n"
 
 
+@newer
 def test_stdin_until_its_end(shared):
-    command = shared.commands.run("cat", background=True, stdin=True)
+    command = shared.commands.run("cat", background=True, **STDIN)
     shared.commands.send_stdin(command.pid, "one\n")
     shared.commands.stream_input(command.pid, ["two\n", b"three\n"])
     shared.commands.close_stdin(command.pid)
@@ -62,7 +64,7 @@ def test_stdin_until_its_end(shared):
 
 
 def test_background_list_connect_and_kill(shared):
-    command = shared.commands.run("sleep 0.1; read go; echo done; sleep 3600", background=True, stdin=True, timeout=0)
+    command = shared.commands.run("sleep 0.1; read go; echo done; sleep 3600", background=True, timeout=0, **STDIN)
     info = next(p for p in shared.commands.list() if p.pid == command.pid)
     assert info.cmd == "/bin/bash" and info.args[-1].startswith("sleep 0.1")
     command.disconnect()
@@ -82,7 +84,7 @@ def test_background_list_connect_and_kill(shared):
 
 
 def test_several_clients_see_the_same_command(shared):
-    command = shared.commands.run("read go; echo $go", background=True, stdin=True)
+    command = shared.commands.run("read go; echo $go", background=True, **STDIN)
     others = [shared.commands.connect(command.pid) for _ in range(3)]
     shared.commands.send_stdin(command.pid, "all\n")
     assert [c.wait().stdout for c in [command, *others]] == ["all\n"] * 4
@@ -126,6 +128,7 @@ def test_python_node_and_git_are_there(shared):
     assert shared.commands.run("npm --version && git --version && curl --version").exit_code == 0
 
 
+@newer
 def test_git_helpers_work(shared):
     shared.commands.run("git init -q /tmp/repo && cd /tmp/repo && git config user.email a@b.c && git config user.name a && echo x > f")
     shared.git.add("/tmp/repo")

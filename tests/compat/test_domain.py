@@ -34,8 +34,8 @@ class House:
         environment = {k: v for k, v in os.environ.items() if not k.startswith("E2B_")} | self.env | changes
         return subprocess.run(self.names.command(*arguments), env=environment, capture_output=True, text=True, timeout=900, cwd=HERE)
 
-    def pytest(self, *arguments):
-        done = self.run(sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *arguments, ATOLL_TEST_INSIDE="1")
+    def pytest(self, *arguments, **changes):
+        done = self.run(sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *arguments, ATOLL_TEST_INSIDE="1", **changes)
         print(done.stdout[-3000:])
         assert done.returncode == 0, done.stdout[-12000:] + done.stderr[-2000:]
 

@@ -4,8 +4,8 @@ import io
 
 import pytest
 from daemon import wait_for
-from e2b import FileNotFoundException, FileType, FilesystemEventType, SandboxException
-from e2b.sandbox.filesystem.filesystem import WriteEntry
+from e2b import FileType, FilesystemEventType, SandboxException
+from sdk import UPLOADS, FileNotFoundException, WriteEntry, newer, write_files
 
 NAMES = ["plain.txt", "with space.txt", "grün-🐚.txt", 'quo"te.txt', "per%20cent.txt", "semi;colon.txt", "new\nline.txt", "-dash", "a" * 255]
 
@@ -16,18 +16,24 @@ def test_write_then_read(shared):
     assert shared.files.read("note.txt") == "héllo"
     assert bytes(shared.files.read("note.txt", format="bytes")) == "héllo".encode()
     assert b"".join(shared.files.read("note.txt", format="stream")) == "héllo".encode()
-    assert shared.files.read("note.txt", gzip=True) == "héllo"
     shared.files.write("note.txt", "hi")
     assert shared.files.read("/home/user/note.txt") == "hi"
 
 
+@newer
+def test_compressed_downloads(shared):
+    for content in ("", "héllo"):
+        shared.files.write("zipped", content)
+        assert shared.files.read("zipped", gzip=True) == content
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_every_name_keeps_its_content(shared, name):
-    for octets in (False, True):
-        shared.files.write(f"names/{name}", f"{name} {octets}", use_octet_stream=octets)
-        assert shared.files.read(f"names/{name}") == f"{name} {octets}"
+    for options in UPLOADS:
+        shared.files.write(f"names/{name}", f"{name} {options}", **options)
+        assert shared.files.read(f"names/{name}") == f"{name} {options}"
     assert name in [e.name for e in shared.files.list("names")]
-    assert shared.files.get_info(f"names/{name}").size == len(f"{name} True".encode())
+    assert shared.files.get_info(f"names/{name}").size == len(f"{name} {UPLOADS[-1]}".encode())
     shared.files.remove(f"names/{name}")
     assert not shared.files.exists(f"names/{name}")
 
@@ -36,7 +42,6 @@ def test_empty_and_special_files(shared):
     shared.files.write("empty", "")
     assert shared.files.read("empty") == ""
     assert bytes(shared.files.read("empty", format="bytes")) == b""
-    assert shared.files.read("empty", gzip=True) == ""
     assert len(shared.files.read("/proc/sys/kernel/random/boot_id").strip()) == 36
     assert shared.files.read("/proc/self/status").startswith("Name:")
     shared.files.write("broken", b"a" * 8191 + b"\xc3")
@@ -45,7 +50,7 @@ def test_empty_and_special_files(shared):
 
 def test_large_files_both_ways(shared):
     data = bytes(range(256)) * 4096 * 40
-    for options in ({}, {"use_octet_stream": True}, {"gzip": True}):
+    for options in UPLOADS:
         shared.files.write("big", data, **options)
         assert bytes(shared.files.read("big", format="bytes")) == data
     shared.files.write("big", io.BytesIO(data))
@@ -55,7 +60,7 @@ def test_large_files_both_ways(shared):
 
 def test_many_files_in_one_request(shared):
     entries = [WriteEntry(path=f"many/d{i % 3}/f{i}", data=f"{i}") for i in range(30)]
-    written = shared.files.write_files(entries)
+    written = write_files(shared, entries)
     assert [w.path for w in written] == [f"/home/user/many/d{i % 3}/f{i}" for i in range(30)]
     assert shared.files.read("many/d2/f29") == "29"
 
@@ -66,7 +71,7 @@ def test_owners_and_modes(shared):
     assert (info.owner, info.group, info.permissions, info.mode, info.type) == ("user", "user", "-rw-r--r--", 0o644, FileType.FILE)
     folder = shared.files.get_info("mine")
     assert (folder.owner, folder.permissions, folder.type) == ("user", "drwxr-xr-x", FileType.DIR)
-    shared.files.write("of-root", "x", user="root")
+    shared.files.write("of-root", "x", "root")
     assert shared.files.get_info("/root/of-root").owner == "root"
     assert shared.files.get_info("/tmp").permissions == "dtrwxrwxrwx"
 
@@ -113,6 +118,7 @@ def test_missing_things(shared):
         shared.files.read("/tmp")
 
 
+@newer
 def test_metadata_stays_with_the_file(shared):
     written = shared.files.write("tagged", "x", metadata={"Origin": "test", "n": "1"})
     assert written.metadata == {"origin": "test", "n": "1"}
@@ -151,10 +157,19 @@ def test_watching(shared):
 
 def test_watching_a_tree(shared):
     shared.files.make_dir("forest/old")
-    watch = shared.files.watch_dir("forest", recursive=True, include_entry=True)
+    watch = shared.files.watch_dir("forest", recursive=True)
     shared.files.write("forest/old/leaf", "x")
-    event = seen_by(watch, lambda e: e.type == FilesystemEventType.WRITE and e.name == "old/leaf")[0]
-    assert event.entry and event.entry.path == "/home/user/forest/old/leaf"
+    seen_by(watch, lambda e: e.type == FilesystemEventType.WRITE and e.name == "old/leaf")
     shared.commands.run("mkdir -p forest/new/deeper && echo x > forest/new/deeper/leaf")
     seen_by(watch, lambda e: e.name == "new/deeper/leaf")
+    watch.stop()
+
+
+@newer
+def test_events_bring_their_entries(shared):
+    shared.files.make_dir("entries")
+    watch = shared.files.watch_dir("entries", include_entry=True)
+    shared.files.write("entries/leaf", "x")
+    event = seen_by(watch, lambda e: e.type == FilesystemEventType.WRITE and e.name == "leaf")[0]
+    assert event.entry and event.entry.path == "/home/user/entries/leaf"
     watch.stop()

@@ -4,6 +4,7 @@ import time
 
 import pytest
 from e2b import CommandExitException, PtySize
+from sdk import newer
 
 
 class Screen:
@@ -29,7 +30,7 @@ def test_size_input_and_exit(shared):
     text = screen.until("user done1\r\n")
     assert "30 101" in text and "\n101\r\n" in text and "/dev/pts/" in text and "xterm-256color" in text
     shared.pty.resize(terminal.pid, PtySize(rows=40, cols=133))
-    shared.pty.stream_input(terminal.pid, [b"stty ", b"size; echo d''one2\n"])
+    shared.pty.send_stdin(terminal.pid, b"stty size; echo d''one2\n")
     assert "40 133" in screen.until("done2\r\n")
     shared.pty.send_stdin(terminal.pid, b"exit\n")
     assert terminal.wait().exit_code == 0
@@ -49,6 +50,7 @@ def test_interrupt_reaches_the_foreground(shared):
     assert shared.pty.kill(terminal.pid) is False
 
 
+@newer
 def test_reconnect_gets_new_output_only(shared):
     terminal = shared.pty.create(PtySize(rows=24, cols=80), timeout=0)
     screen = Screen(terminal)
@@ -57,6 +59,6 @@ def test_reconnect_gets_new_output_only(shared):
     terminal.disconnect()
     again = shared.pty.connect(terminal.pid, timeout=60)
     screen = Screen(again)
-    shared.pty.send_stdin(terminal.pid, b"echo a''fter\n")
+    shared.pty.stream_input(terminal.pid, [b"echo a''f", b"ter\n"])
     assert "before\r\n" not in screen.until("after\r\n")
     shared.pty.kill(terminal.pid)
