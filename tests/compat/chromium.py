@@ -5,6 +5,7 @@ import os
 import shutil
 import signal
 import subprocess
+import tempfile
 import threading
 import urllib.request
 
@@ -14,8 +15,9 @@ PROGRAM = next(filter(None, map(shutil.which, ("chromium", "chromium-headless-sh
 
 
 class Browser:
-    def __init__(self, profile):
-        options = ["--headless", "--no-sandbox", "--disable-gpu", "--remote-debugging-port=0", f"--user-data-dir={profile}"]
+    def __init__(self):
+        self.profile = tempfile.TemporaryDirectory(prefix="atoll-test-", ignore_cleanup_errors=True)
+        options = ["--headless", "--no-sandbox", "--disable-gpu", "--remote-debugging-port=0", f"--user-data-dir={self.profile.name}"]
         self.process = subprocess.Popen([PROGRAM, *options, "about:blank"], stderr=subprocess.PIPE, text=True, start_new_session=True)
         listening = next(line for line in self.process.stderr if line.startswith("DevTools listening on "))
         threading.Thread(target=self.process.stderr.read, daemon=True).start()
@@ -46,3 +48,4 @@ class Browser:
         self.socket.close()
         os.killpg(self.process.pid, signal.SIGKILL)
         self.process.wait()
+        self.profile.cleanup()

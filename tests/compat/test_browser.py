@@ -74,8 +74,8 @@ for port in (8001, 8000):
 
 
 @pytest.fixture
-def browser(tmp_path):
-    browser = Browser(tmp_path / "profile")
+def browser():
+    browser = Browser()
     yield browser
     browser.close()
 

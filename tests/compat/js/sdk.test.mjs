@@ -10,7 +10,9 @@ const { AuthenticationError, FileNotFoundError, SandboxNotFoundError } = first
   : e2b
 
 let sandbox
-before(async () => { sandbox = await Sandbox.create({ timeoutMs: 300_000, secure: true, metadata: { from: 'js' }, envs: { NAME: 'reef' } }) })
+before(async () => {
+  sandbox = await Sandbox.create({ timeoutMs: 300_000, secure: true, metadata: { from: 'js' }, envs: { NAME: 'reef' } })
+})
 after(async () => { await sandbox?.kill() })
 
 async function until(condition, what, ms = 20_000) {
