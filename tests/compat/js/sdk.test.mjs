@@ -130,5 +130,5 @@ test('a killed sandbox is gone', async () => {
   const other = await Sandbox.create({ timeoutMs: 60_000 })
   assert.equal(await Sandbox.kill(other.sandboxId), true)
   assert.equal(await other.isRunning(), false)
-  await assert.rejects(other.commands.run('true'))
+  await assert.rejects(other.commands.run('true', { requestTimeoutMs: 1000 }))
 })
