@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use atoll_store::SandboxRow;
-use atoll_types::{SandboxId, Timestamp, fault};
+use atoll_store::{SandboxRow, StoreError};
+use atoll_types::{EndReason, SandboxId, Timestamp, fault};
 use atoll_wire::{
     body::{self, Body},
     e2b::{
@@ -12,12 +12,13 @@ use atoll_wire::{
     },
 };
 use http::{Response, StatusCode};
+use tracing::warn;
 
 use crate::{
     auth::Actor,
     control::{Control, no_content},
     create::{Options, Plan},
-    error::{ApiError, Kind},
+    error::{ApiError, Kind, chain},
     request::{Call, parse},
     ttl,
 };
@@ -59,7 +60,10 @@ pub(crate) async fn get(control: Control, actor: Actor, call: Call) -> Result<Re
 /// `DELETE /sandboxes/{sandboxID}`
 pub(crate) async fn kill(control: Control, actor: Actor, call: Call) -> Result<Response<Body>, ApiError> {
     let id = call.sandbox_id()?;
-    let generation = actor.tenant().stop(&id).await?.ok_or_else(|| missing(&id))?;
+    let generation = match actor.tenant().stop(&id).await {
+        Err(error) if error.is_temporary() => return kill_unrecorded(&control, &actor, &id, error).await,
+        stopped => stopped?.ok_or_else(|| missing(&id))?,
+    };
     fault::point("kill.recorded");
     let removed = control.reconcilers().remove(&id, generation).await;
     removed.map_err(|error| {
@@ -67,6 +71,14 @@ pub(crate) async fn kill(control: Control, actor: Actor, call: Call) -> Result<R
         ApiError::new(Kind::Unavailable, what).with_source(error)
     })?;
     fault::point("kill.answered");
+    Ok(no_content())
+}
+
+/// A full disk must not protect the sandbox that fills it: it ends, and is recorded as ended when the database takes it.
+async fn kill_unrecorded(control: &Control, actor: &Actor, id: &SandboxId, error: StoreError) -> Result<Response<Body>, ApiError> {
+    let row = actor.tenant().sandbox(id).await?.filter(|row| row.ending.is_none()).ok_or_else(|| missing(id))?;
+    warn!(sandbox.id = %id, error = chain(&error), "ending sandbox `{id}`, which cannot be recorded at the moment");
+    control.node().remove(id, row.generation, EndReason::Killed).await.map_err(|_| error)?;
     Ok(no_content())
 }
 
