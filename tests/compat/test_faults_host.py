@@ -195,20 +195,24 @@ def test_a_data_directory_that_cannot_be_written(small_disk, own_daemon):
 
 
 def test_somebody_else_locks_the_database(own_daemon):
-    """Reads go on; what must be written is refused after a while, with the advice to try again, and then nothing of it has happened."""
-    sandbox = create(own_daemon)
+    """Reads go on; what must be written is refused after a while, with the advice to try again, and then nothing of it has happened. A
+    sandbox can be ended all the same."""
+    sandbox, dies = create(own_daemon), create(own_daemon)
     key = {"X-API-Key": own_daemon.key}
     lock = sqlite3.connect(own_daemon.data / "atoll.db", isolation_level=None)
     lock.execute("BEGIN IMMEDIATE")
-    for method, path, body in (("POST", "/sandboxes", NEW), ("DELETE", f"/sandboxes/{sandbox}", None)):
+    for method, path, body in (("POST", "/sandboxes", NEW), ("POST", f"/sandboxes/{sandbox}/timeout", {"timeout": 500})):
         status, headers, text = request(own_daemon.api, method, path, body, key, 60)
         assert (status, headers["Retry-After"]) == (503, "1"), text
         assert json.loads(text)["error_code"] == "database_unavailable"
         assert ask(own_daemon, "GET", f"/sandboxes/{sandbox}")[0] == 200
         assert envd_answers(own_daemon, sandbox)
+    assert ask(own_daemon, "DELETE", f"/sandboxes/{dies}", timeout=60)[0] == 204
+    assert not envd_answers(own_daemon, dies)
     lock.execute("ROLLBACK")
     lock.close()
-    assert list(rows(own_daemon)) == [sandbox] and rows(own_daemon)[sandbox][0] == "running"
+    assert ended(own_daemon, dies)[0] == "killed"
+    assert set(rows(own_daemon)) == {sandbox, dies} and rows(own_daemon)[sandbox][0] == "running"
     other = create(own_daemon)
     for id in (sandbox, other):
         assert ask(own_daemon, "DELETE", f"/sandboxes/{id}")[0] == 204

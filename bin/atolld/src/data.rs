@@ -11,6 +11,8 @@ use std::{
     net::SocketAddr,
     os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _},
     path::{Path, PathBuf},
+    thread,
+    time::{Duration, Instant},
 };
 
 use atoll_types::ApiKey;
@@ -38,6 +40,9 @@ pub fn database(data: &Path) -> PathBuf {
     data.join("atoll.db")
 }
 
+/// A daemon that was killed may have been starting a process, which holds its descriptors for a moment longer.
+const LAST_BREATH: Duration = Duration::from_secs(1);
+
 impl DataDir {
     /// Makes the directory if it is not there, and takes it.
     pub fn open(path: &Path) -> Result<Self, DataError> {
@@ -46,10 +51,14 @@ impl DataDir {
         fs::set_permissions(path, fs::Permissions::from_mode(0o700)).map_err(unusable)?;
         let path = path.canonicalize().map_err(unusable)?;
         let lock = fs::File::create(path.join("lock")).map_err(unusable)?;
-        match lock.try_lock() {
-            Ok(()) => Ok(Self { path, _lock: lock }),
-            Err(fs::TryLockError::WouldBlock) => Err(DataError::InUse { path }),
-            Err(fs::TryLockError::Error(source)) => Err(DataError::Unusable { path, source }),
+        let deadline = Instant::now() + LAST_BREATH;
+        loop {
+            match lock.try_lock() {
+                Ok(()) => return Ok(Self { path, _lock: lock }),
+                Err(fs::TryLockError::WouldBlock) if Instant::now() < deadline => thread::sleep(Duration::from_millis(5)),
+                Err(fs::TryLockError::WouldBlock) => return Err(DataError::InUse { path }),
+                Err(fs::TryLockError::Error(source)) => return Err(DataError::Unusable { path, source }),
+            }
         }
     }
 
