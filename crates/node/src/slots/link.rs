@@ -16,6 +16,8 @@ use super::{Instance, block::Block};
 /// The sandbox's end of the link.
 const INSIDE: &str = "eth0";
 const PREFIX: u8 = 31;
+/// Two for each sandbox of the default range.
+const NEIGHBOURS: u32 = 1 << 16;
 /// For a fresh link to carry packets.
 const PATIENCE: Duration = Duration::from_secs(5);
 
@@ -66,6 +68,20 @@ pub(super) fn enable_forwarding() -> io::Result<bool> {
     let before = fs::read_to_string("/proc/sys/net/ipv4/ip_forward")?;
     set("ipv4/ip_forward", "1")?;
     Ok(before.trim_end() == "0")
+}
+
+/// Lets the kernel remember as many neighbours as there can be sandboxes; true if it did not before. Each has one at either end of its
+/// link, and the kernel counts those of all namespaces together, up to 1024 by default.
+pub(super) fn allow_neighbours() -> io::Result<bool> {
+    let mut changed = false;
+    for (name, wanted) in [("gc_thresh3", NEIGHBOURS), ("gc_thresh2", NEIGHBOURS / 2)] {
+        let path = format!("/proc/sys/net/ipv4/neigh/default/{name}");
+        if fs::read_to_string(&path)?.trim_end().parse().is_ok_and(|allowed: u32| allowed < wanted) {
+            fs::write(path, wanted.to_string())?;
+            changed = true;
+        }
+    }
+    Ok(changed)
 }
 
 /// Sets up the sandbox's end; returns the socket, which stays in its namespace.

@@ -12,7 +12,7 @@ use atoll_sys::{
     nft::{self, NftError},
 };
 use atoll_types::Egress;
-use tracing::info;
+use tracing::{info, warn};
 
 use super::{
     Instance, SlotsConfig,
@@ -22,6 +22,7 @@ use super::{
     forward, link,
     policy::Policy,
 };
+use crate::chain;
 
 /// A sandbox that outlived the daemon which started it.
 #[derive(Debug, Clone)]
@@ -106,6 +107,13 @@ impl Prepared {
         let firewall = Firewall::install(policy, members).map_err(StartError::Firewall)?;
         if link::enable_forwarding().map_err(StartError::Forwarding)? {
             info!("switched on IPv4 forwarding on this host (net.ipv4.ip_forward), which the network of the sandboxes needs");
+        }
+        match link::allow_neighbours() {
+            Ok(false) => {}
+            Ok(true) => info!("raised the number of neighbours that this host remembers (net.ipv4.neigh.default.gc_thresh3) to 65536"),
+            Err(e) => {
+                warn!(error = chain(&e), "net.ipv4.neigh.default.gc_thresh3 cannot be raised: half of it is the most sandboxes that work")
+            }
         }
         Ok(Self { config, block, firewall, claims: vec![of_instance, of_block], living: pairs })
     }
