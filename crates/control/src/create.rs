@@ -6,7 +6,9 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use atoll_store::{BuildRow, Idempotency, InsertError, Level, LogRow, NewSandbox as NewRow, SandboxState, Started, Tenant};
-use atoll_types::{Egress, EndReason, Ending, Resources, SandboxId, Secret, Stopwatch, TemplateRef, TemplateRefError, Timestamp, fault};
+use atoll_types::{
+    Egress, EndReason, Ending, Resources, SandboxId, Secret, Stopwatch, TemplateRef, TemplateRefError, Timestamp, after, fault,
+};
 use atoll_wire::{
     connect::{Code, RpcError},
     e2b::{AutoResume, NetworkConfig, NewSandbox, Sandbox},
@@ -144,7 +146,7 @@ impl Plan {
             generation: GENERATION,
             resources: build.resources,
             created_at,
-            deadline: ttl::after(created_at, length),
+            deadline: after(created_at, length),
             metadata,
             access_token: token.clone(),
             allow_internet_access: internet,
@@ -167,7 +169,7 @@ impl Plan {
             template_id: build.template.to_string(),
             layers: build.layers,
             resources: Some(resources(build.resources)),
-            deadline: Some(ttl::after(created_at, start_timeout).into()),
+            deadline: Some(after(created_at, start_timeout).into()),
             envs: envs.into_iter().map(|(name, value)| (name, value.expose().to_owned())).collect(),
             access_token: token.as_ref().map(|token| token.expose().to_owned()),
             default_user: build.default_user,

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use atoll_types::Timestamp;
+use atoll_types::{Timestamp, after};
 
 /// When a client does not say.
 pub(crate) const DEFAULT: Duration = Duration::from_secs(15);
@@ -55,11 +55,6 @@ fn bounded(timeout: i32, least: i32, max: Duration) -> Result<Duration, TtlError
     let seconds = u64::try_from(timeout).ok().filter(|_| timeout >= least);
     let length = Duration::from_secs(seconds.ok_or(TtlError::TooShort { least, got: timeout })?);
     if length <= max { Ok(length) } else { Err(TtlError::TooLong { got: timeout, max: max.as_secs() }) }
-}
-
-/// That much later, or the end of the calendar.
-pub(crate) fn after(at: Timestamp, length: Duration) -> Timestamp {
-    chrono::TimeDelta::from_std(length).ok().and_then(|length| at.checked_add_signed(length)).unwrap_or(Timestamp::MAX_UTC)
 }
 
 /// Moves the end to `length` from now, also nearer, and never beyond the longest run.

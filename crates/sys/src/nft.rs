@@ -77,10 +77,10 @@ pub fn interface_key(name: &str) -> [u8; libc::IFNAMSIZ] {
 /// Changes elements of the sets of an `inet` table, all or none. Adding what is there does nothing; removing what is not there, like a
 /// missing table, is an error.
 pub fn change(table: &str, changes: &[Change<'_>]) -> io::Result<()> {
-    let message = |kind: i32, family: i32, subsystem: i32| {
-        let mut message = Request::new(kind as u16, 0);
-        message.bytes(&[family as u8, 0, 0, subsystem as u8]);
-        message
+    let edge = |kind: i32| {
+        let mut edge = Request::new(kind as u16, 0);
+        edge.bytes(&[libc::AF_UNSPEC as u8, 0, 0, libc::NFNL_SUBSYS_NFTABLES as u8]);
+        edge
     };
     let changes = changes.iter().map(|Change { add, set, key }| {
         let (kind, flags) = if *add { (libc::NFT_MSG_NEWSETELEM, libc::NLM_F_CREATE) } else { (libc::NFT_MSG_DELSETELEM, 0) };
@@ -91,8 +91,7 @@ pub fn change(table: &str, changes: &[Change<'_>]) -> io::Result<()> {
         request.nest(ELEMENTS, |list| list.nest(LIST_ELEMENT, |element| element.nest(KEY, |key_data| key_data.attribute(DATA_VALUE, key))));
         request
     });
-    let begin = message(libc::NFNL_MSG_BATCH_BEGIN, libc::AF_UNSPEC, libc::NFNL_SUBSYS_NFTABLES);
-    let end = message(libc::NFNL_MSG_BATCH_END, libc::AF_UNSPEC, libc::NFNL_SUBSYS_NFTABLES);
+    let (begin, end) = (edge(libc::NFNL_MSG_BATCH_BEGIN), edge(libc::NFNL_MSG_BATCH_END));
     Netlink::speaking(Some(rustix::net::netlink::NETFILTER))?.transaction(begin, changes.collect(), end)
 }
 

@@ -18,7 +18,7 @@ pub use reason::{EndReason, Ending, UnknownReason};
 pub use resources::Resources;
 pub use secret::Secret;
 pub use template_ref::{TemplateRef, TemplateRefError};
-pub use time::{Clock, Stopwatch, SystemClock, Timestamp};
+pub use time::{Clock, Stopwatch, SystemClock, Timestamp, after};
 
 /// The port on which `envd` listens in every sandbox; both SDKs hard-code it.
 pub const ENVD_PORT: u16 = 49983;

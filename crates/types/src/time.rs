@@ -1,6 +1,6 @@
 //! Time, as a value that is passed in, and how much of it steps take.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// A moment in UTC.
 pub type Timestamp = chrono::DateTime<chrono::Utc>;
@@ -19,6 +19,11 @@ impl Clock for SystemClock {
     fn now(&self) -> Timestamp {
         chrono::Utc::now()
     }
+}
+
+/// That much later, or the end of the calendar.
+pub fn after(at: Timestamp, length: Duration) -> Timestamp {
+    chrono::TimeDelta::from_std(length).ok().and_then(|length| at.checked_add_signed(length)).unwrap_or(Timestamp::MAX_UTC)
 }
 
 /// Takes the time of steps that follow each other. Who takes it logs it at level `debug` for the target `atoll_steps`, in fields that

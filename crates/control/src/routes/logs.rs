@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use atoll_store::{Level, LogQuery, LogRow, Order};
-use atoll_types::Timestamp;
+use atoll_types::{Timestamp, after};
 use atoll_wire::{
     body::{self, Body},
     e2b::{self, SandboxLog, SandboxLogEntries, SandboxLogEntry, SandboxLogs},
@@ -16,7 +16,6 @@ use crate::{
     control::Control,
     error::ApiError,
     request::{Call, Query, bad},
-    ttl::after,
 };
 
 const WINDOW: Duration = Duration::from_secs(7 * 24 * 60 * 60);

@@ -18,8 +18,7 @@ mod tests;
 use std::time::Duration;
 
 use atoll_runtime::Exit;
-use atoll_types::{EndReason, Timestamp};
-use chrono::TimeDelta;
+use atoll_types::{EndReason, Timestamp, after};
 
 /// Where one run of a sandbox stands.
 #[derive(Debug, Clone, PartialEq)]
@@ -144,8 +143,7 @@ pub(crate) fn decide(state: &State, event: Event) -> Result<(State, Vec<Effect>)
         (_, Event::SetDeadline { generation, .. }) if generation != state.generation => Err(Refusal::OtherGeneration),
 
         (Starting, Event::Ready(now)) => {
-            let after = |length| TimeDelta::from_std(length).ok().and_then(|length| now.checked_add_signed(length));
-            let deadline = state.length.map_or(state.deadline, |length| after(length).unwrap_or(Timestamp::MAX_UTC));
+            let deadline = state.length.map_or(state.deadline, |length| after(now, length));
             Ok((State { deadline, length: None, phase: Running, ..*state }, vec![Save, Publish, Announce]))
         }
         (Aborting(cause), Event::Ready(_)) => to(Stopping(cause.clone()), &[Save, Announce, TearDown]),

@@ -17,7 +17,7 @@ use super::{Instance, block::Block};
 const INSIDE: &str = "eth0";
 const PREFIX: u8 = 31;
 /// Two for each sandbox of the default range.
-const NEIGHBOURS: u32 = 1 << 16;
+pub(super) const NEIGHBOURS: u32 = 1 << 16;
 /// For a fresh link to carry packets.
 const PATIENCE: Duration = Duration::from_secs(5);
 
@@ -65,9 +65,9 @@ pub(super) fn unmake(instance: &Instance, index: u32) -> Result<(), LinkError> {
 
 /// Lets this host forward packets; true if it did not before.
 pub(super) fn enable_forwarding() -> io::Result<bool> {
-    let before = fs::read_to_string("/proc/sys/net/ipv4/ip_forward")?;
+    let before = get("ipv4/ip_forward")?;
     set("ipv4/ip_forward", "1")?;
-    Ok(before.trim_end() == "0")
+    Ok(before == "0")
 }
 
 /// Lets the kernel remember as many neighbours as there can be sandboxes; true if it did not before. Each has one at either end of its
@@ -75,9 +75,9 @@ pub(super) fn enable_forwarding() -> io::Result<bool> {
 pub(super) fn allow_neighbours() -> io::Result<bool> {
     let mut changed = false;
     for (name, wanted) in [("gc_thresh3", NEIGHBOURS), ("gc_thresh2", NEIGHBOURS / 2)] {
-        let path = format!("/proc/sys/net/ipv4/neigh/default/{name}");
-        if fs::read_to_string(&path)?.trim_end().parse().is_ok_and(|allowed: u32| allowed < wanted) {
-            fs::write(path, wanted.to_string())?;
+        let setting = format!("ipv4/neigh/default/{name}");
+        if get(&setting)?.parse().is_ok_and(|allowed: u32| allowed < wanted) {
+            set(&setting, &wanted.to_string())?;
             changed = true;
         }
     }
@@ -120,6 +120,10 @@ fn until_it_carries(netlink: &mut Netlink, link: &str) -> io::Result<()> {
         thread::sleep(Duration::from_millis(1));
     }
     Ok(())
+}
+
+fn get(setting: &str) -> io::Result<String> {
+    fs::read_to_string(format!("/proc/sys/net/{setting}")).map(|value| value.trim_end().to_owned())
 }
 
 fn set(setting: &str, value: &str) -> io::Result<()> {

@@ -5,7 +5,11 @@
 //! other table could rewrite its destination. What the kernel remembers of an earlier sandbox with the same address opens nothing to
 //! one that is offline: it only answers. And what it remembers is for all sandboxes together, so each may have so many connections.
 
-use std::{collections::BTreeMap, fmt::Write as _, net::IpAddr};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt::Write as _,
+    net::IpAddr,
+};
 
 use atoll_sys::nft::{self, Change};
 
@@ -110,31 +114,25 @@ table inet {table} {{
 
     /// The changes that make one state of the sets the other.
     pub(super) fn difference(&self, before: &Members, after: &Members) -> Vec<Change<'static>> {
-        let live = |index: u32, add| {
-            let address = self.block.sandbox(index).octets();
-            Change { add, set: "live", key: [&nft::interface_key(&self.instance.link(index))[..], &address].concat() }
-        };
-        let offline = |index: u32, add| Change { add, set: "offline", key: self.block.sandbox(index).octets().into() };
+        let address = |index| self.block.sandbox(index).octets();
+        let live =
+            |index, add| Change { add, set: "live", key: [&nft::interface_key(&self.instance.link(index))[..], &address(index)].concat() };
+        let addressed = |set, index, add| Change { add, set, key: address(index).into() };
+        let offline =
+            |members: &Members| members.iter().filter(|(_, internet)| !**internet).map(|(&index, _)| index).collect::<BTreeSet<_>>();
         let mut changes = Vec::new();
-        let counted = |index: u32, add| Change { add, set: "connections", key: self.block.sandbox(index).octets().into() };
         for &index in before.keys().filter(|index| !after.contains_key(index)) {
             changes.push(live(index, false));
             if self.counts {
                 // Whoever gets the address next starts from zero. One that never had a connection is added before it can be removed.
-                changes.extend([counted(index, true), counted(index, false)]);
+                changes.extend([true, false].map(|add| addressed("connections", index, add)));
             }
         }
         for &index in after.keys().filter(|index| !before.contains_key(index)) {
             changes.push(live(index, true));
         }
-        let is_offline = |members: &Members, index| members.get(&index) == Some(&false);
-        for &index in before.keys().chain(after.keys().filter(|index| !before.contains_key(index))) {
-            match (is_offline(before, index), is_offline(after, index)) {
-                (false, true) => changes.push(offline(index, true)),
-                (true, false) => changes.push(offline(index, false)),
-                _ => {}
-            }
-        }
+        let (was, is) = (offline(before), offline(after));
+        changes.extend(was.symmetric_difference(&is).map(|&index| addressed("offline", index, is.contains(&index))));
         changes
     }
 

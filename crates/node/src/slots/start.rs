@@ -110,7 +110,10 @@ impl Prepared {
         }
         match link::allow_neighbours() {
             Ok(false) => {}
-            Ok(true) => info!("raised the number of neighbours that this host remembers (net.ipv4.neigh.default.gc_thresh3) to 65536"),
+            Ok(true) => {
+                let most = link::NEIGHBOURS;
+                info!("raised the number of neighbours that this host remembers (net.ipv4.neigh.default.gc_thresh3) to {most}");
+            }
             Err(e) => {
                 warn!(error = chain(&e), "net.ipv4.neigh.default.gc_thresh3 cannot be raised: half of it is the most sandboxes that work")
             }
